@@ -1,0 +1,58 @@
+"""overt records training openly: what you wrap, call back or decorate, and nothing else.
+
+Importing this package imports no third-party library, prints nothing and starts nothing; each public name is loaded
+when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from overt import testing as testing
+    from overt.errors import OvertError as OvertError
+    from overt.errors import OvertWarning as OvertWarning
+    from overt.evaluation.report import Report as Report
+    from overt.integrations.sklearn.estimator import TrackedEstimator as TrackedEstimator
+    from overt.run import Run as Run
+    from overt.run import current_run as current_run
+    from overt.tracker import Tracker as Tracker
+    from overt.tracker import configure as configure
+    from overt.tracker import start_run as start_run
+    from overt.tracker import wait as wait
+
+_HOMES = {
+    "OvertError": "overt.errors",
+    "OvertWarning": "overt.errors",
+    "Report": "overt.evaluation.report",
+    "Run": "overt.run",
+    "TrackedEstimator": "overt.integrations.sklearn.estimator",
+    "Tracker": "overt.tracker",
+    "configure": "overt.tracker",
+    "current_run": "overt.run",
+    "start_run": "overt.tracker",
+    "wait": "overt.tracker",
+}
+_MODULES = ("testing",)
+
+__all__ = sorted([*_HOMES, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("overt")
+    if name in _MODULES:
+        return importlib.import_module(f"overt.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'overt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,69 @@
+"""What surrounded a run when it started (code, environment, packages), as records in a segment of whoever looked.
+
+Looking costs up to a tenth of a second, so the courier does it beside the training; where there is none, the training
+process does it itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from overt.capture.environment import environment, packages
+from overt.capture.source import Source, source
+from overt.journal.codec import encode
+from overt.journal.writer import Writer
+from overt.records import Artifact, Record, Tag
+
+SOURCE_SECONDS = 10
+"""How long a look at the git repository is good for: a search starts many runs, an edit takes longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the training process was started."""
+
+    cwd: str
+    argv: tuple[str, ...]
+    script: str
+
+
+def capture_into(writer: Writer, launch: Launch) -> None:
+    """Write what surrounds this moment through ``writer``."""
+    found = _source(launch, int(time.monotonic()) // SOURCE_SECONDS)
+    records: list[Record] = [Tag(name, value) for name, value in _source_tags(found).items()]
+    files = {
+        "overt/environment.json": json.dumps(environment(), indent=2, ensure_ascii=False, default=str).encode(),
+        "overt/packages.json": _packages(),
+    }
+    if found.diff:
+        files["overt/uncommitted.diff"] = found.diff
+    records += [Artifact(path, writer.store_bytes(content)) for path, content in files.items()]
+    for record in records:
+        writer.append(encode(record))
+
+
+def _source_tags(found: Source) -> dict[str, str]:
+    tags = {
+        "mlflow.source.git.commit": found.commit,
+        "mlflow.source.git.branch": found.branch,
+        "mlflow.source.git.repoURL": found.remote,
+        "overt.git.commit": found.commit,
+        "overt.git.branch": found.branch,
+        "overt.git.dirty": None if found.dirty is None else str(found.dirty).lower(),
+        "overt.argv": json.dumps(list(found.argv), ensure_ascii=False),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+@lru_cache(maxsize=4)
+def _source(launch: Launch, period: int) -> Source:
+    return source(Path(launch.cwd), launch.argv, launch.script)
+
+
+@lru_cache(maxsize=1)
+def _packages() -> bytes:
+    return json.dumps(packages(), indent=2, sort_keys=True).encode()

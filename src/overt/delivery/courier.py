@@ -1,0 +1,252 @@
+"""The child process that delivers: everything slow lives here, at the lowest priority, in a session of its own.
+
+It is told which runs to watch, tails their journals, and notices through a pidfd when the training process is gone;
+then it delivers what is left, closes the runs that have no ending, and exits. It never runs anything from a journal.
+A store that is away is left alone for growing pauses; after the training process has gone it gets ``LINGER_S`` more.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from overt.delivery.breaker import Breaker
+from overt.delivery.capturing import Launch, capture_into
+from overt.delivery.deliver import RunDelivery, has_live_owner
+from overt.delivery.lock import try_lock
+from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.errors import JournalError, StoreRejected, StoreUnavailable
+from overt.journal.folder import LOCK, new_segment_name
+from overt.journal.reader import iter_heads
+from overt.journal.writer import JournalWriter
+from overt.stores.protocols import Store
+from overt.stores.uri import open_store, public_name
+
+BUSY_PAUSE_S = 0.05
+IDLE_PAUSE_S = 0.2
+LINGER_S = 30.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One run that is being delivered."""
+
+    folder: Path
+    store: str
+    keep: bool
+    captured: bool
+    delivery: RunDelivery | None = None
+    refused: Breaker = field(default_factory=Breaker)
+    reported: Delivered | None = None
+
+
+class Courier:
+    """Delivers the runs of one training process until that process is gone and nothing is left to do.
+
+    Parameters
+    ----------
+    parent_pid : int
+        The training process.
+    inbox, outbox : int
+        File descriptors of the pipes to it.
+    """
+
+    def __init__(self, parent_pid: int, *, inbox: int = 0, outbox: int = 1) -> None:
+        self._parent_pid = parent_pid
+        self._inbox = inbox
+        self._outbox = outbox
+        self._watched: dict[str, _Watched] = {}
+        self._stores: dict[str, Store] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._unread = b""
+        self._wake = threading.Event()
+        self._parent_gone = threading.Event()
+        self._last_success = time.monotonic()
+
+    def run(self) -> None:
+        """Work until there is nothing left to do."""
+        deliverer = threading.Thread(target=self._deliver_until_done, name="overt-deliver")
+        deliverer.start()
+        self._listen_until_parent_is_gone()
+        self._last_success = time.monotonic()
+        self._parent_gone.set()
+        self._wake.set()
+        deliverer.join()
+
+    # -- listening -----------------------------------------------------------------------------------------------------
+
+    def _listen_until_parent_is_gone(self) -> None:
+        os.set_blocking(self._inbox, False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._inbox, selectors.EVENT_READ)
+            parent = _open_pidfd(self._parent_pid)
+            if parent is not None:
+                selector.register(parent, selectors.EVENT_READ)
+            while os.getppid() == self._parent_pid:
+                ready = {key.fd for key, _ in selector.select(timeout=None if parent is not None else 1.0)}
+                if self._inbox in ready and not self._read_inbox():
+                    selector.unregister(self._inbox)
+                if parent in ready:
+                    break
+        self._read_inbox()  # what was said just before the end
+
+    def _read_inbox(self) -> bool:
+        """Obey all that has been said so far; False when nothing more can come."""
+        try:
+            while chunk := os.read(self._inbox, 65536):
+                *lines, self._unread = (self._unread + chunk).split(b"\n")
+                for line in lines:
+                    self._obey(from_line(line))
+        except BlockingIOError:
+            return True
+        return False
+
+    def _obey(self, message: Message) -> None:
+        if isinstance(message, Watch):
+            folder = Path(message.folder)
+            known = self._watched.get(folder.name)
+            captured = message.launch is None or (known is not None and known.captured)
+            watched = _Watched(folder, message.store, message.keep, captured)
+            self._watched[folder.name] = watched
+            if not captured:
+                self._capture(watched, message.launch or {})
+        elif isinstance(message, Hurry):
+            for breaker in self._breakers.values():
+                breaker.hurry()
+        self._wake.set()
+
+    def _capture(self, watched: _Watched, launch: dict[str, Any]) -> None:
+        """Write a segment of our own about the training process's surroundings."""
+        try:
+            head = next(iter_heads(watched.folder), None)
+            if head is not None:
+                writer = JournalWriter(watched.folder, head[1].spec, segment=new_segment_name())
+                capture_into(writer, Launch(launch["cwd"], tuple(launch["argv"]), launch["script"]))
+                writer.close()
+        except (OSError, JournalError) as error:
+            self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings could not be recorded: {error}"))
+        watched.captured = True
+
+    # -- delivering ----------------------------------------------------------------------------------------------------
+
+    def _deliver_until_done(self) -> None:
+        while True:
+            is_last_round = self._parent_gone.is_set()
+            began = time.monotonic()
+            was_busy = False
+            for watched in list(self._watched.values()):
+                was_busy |= self._attempt(watched, is_last_round)
+            if is_last_round and (not self._watched or time.monotonic() - self._last_success > LINGER_S):
+                return
+            pause = BUSY_PAUSE_S if was_busy else IDLE_PAUSE_S
+            self._wake.wait(max(pause, 4 * (time.monotonic() - began) if not was_busy else 0))
+            self._wake.clear()
+
+    def _attempt(self, watched: _Watched, is_last_round: bool) -> bool:
+        """Deliver what one run has; whether anything was sent. Nothing that goes wrong with it stops the others."""
+        breaker = self._breakers.setdefault(watched.store, Breaker())
+        if not (breaker.allows and watched.refused.allows):
+            return False
+        try:
+            sent = self._deliver(watched, is_last_round)
+        except StoreUnavailable as error:
+            breaker.failed()
+            self._say(Trouble(f"store {public_name(watched.store)}", str(error)))
+        except StoreRejected as error:
+            watched.refused.failed()
+            self._say(Trouble(f"run {watched.folder.name}", str(error), is_refusal=True))
+        except Exception as error:
+            if not watched.folder.exists():
+                self._forget(watched)  # somebody else delivered and removed it, or the user did
+                return False
+            watched.refused.failed()
+            self._say(Trouble(f"run {watched.folder.name}", f"{type(error).__name__}: {error}", is_refusal=True))
+        else:
+            breaker.succeeded()
+            watched.refused.succeeded()
+            if sent:
+                self._last_success = time.monotonic()
+            return sent
+        return False
+
+    def _deliver(self, watched: _Watched, is_last_round: bool) -> bool:
+        with try_lock(watched.folder / LOCK) as is_ours:
+            if not is_ours:
+                return False
+            if watched.delivery is None:
+                watched.delivery = self._open(watched)
+            delivery = watched.delivery
+            is_over = is_last_round and not has_live_owner(watched.folder)
+            sent = delivery.deliver(is_over=is_over)
+            if is_over and delivery.close_vanished():
+                sent = delivery.deliver(is_over=True) or sent
+            for problem in delivery.problems:
+                self._say(Trouble(f"records of {watched.folder.name}", problem, is_refusal=True))
+            delivery.problems.clear()
+            removed = not watched.keep and watched.captured and delivery.remove_if_safe(is_over=is_over)
+            self._report(watched, removed=removed)
+            if removed or (is_over and delivery.is_complete):
+                self._drop(watched)
+        return sent
+
+    def _open(self, watched: _Watched) -> RunDelivery:
+        from overt.figures import draw
+
+        if watched.store not in self._stores:
+            self._stores[watched.store] = open_store(watched.store)
+        return RunDelivery(
+            watched.folder, self._stores[watched.store], store_name=public_name(watched.store), draw=draw
+        )
+
+    def _report(self, watched: _Watched, *, removed: bool) -> None:
+        assert watched.delivery is not None
+        progress = watched.delivery.progress
+        delivered = Delivered(
+            watched.folder.name,
+            progress.run_id,
+            dict(progress.offsets),
+            dict(progress.models),
+            captured=watched.captured,
+            removed=removed,
+        )
+        if delivered != watched.reported:
+            watched.reported = delivered
+            self._say(delivered)
+
+    def _forget(self, watched: _Watched) -> None:
+        self._drop(watched)
+        self._say(Delivered(watched.folder.name, None, removed=True))
+
+    def _drop(self, watched: _Watched) -> None:
+        """Stop watching, unless the training process has taken the run up again in the meantime."""
+        if self._watched.get(watched.folder.name) is watched:
+            del self._watched[watched.folder.name]
+
+    def _say(self, message: Message) -> None:
+        with suppress(OSError):  # the training process is gone: nobody listens
+            os.write(self._outbox, to_line(message))
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when ``pid`` ends; None where the system has none."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def main(parent_pid: str) -> None:
+    """Entry point of the child process."""
+    Courier(int(parent_pid)).run()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(0)  # nothing is left to do, and libraries' exit handlers would only delay it

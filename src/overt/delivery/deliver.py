@@ -1,0 +1,215 @@
+"""Delivers one run's journal to one store, from wherever the last delivery got to; the courier and ``overt sync`` share it.
+
+Progress is saved after what it speaks of has been sent, so a deliverer that dies repeats at most one batch, and the
+store's idempotence turns at-least-once into exactly-once in effect. A journal is removed only when it is sealed (or its
+processes are gone), delivered to the last byte, nothing of it was refused, and nobody writes to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from overt import clock
+from overt.delivery.lock import hold_unused
+from overt.delivery.progress import Progress, load_progress, save_progress
+from overt.delivery.projection import Draw, Projection
+from overt.errors import JournalError
+from overt.journal.codec import encode
+from overt.journal.folder import MAIN_SEGMENT, REJECTED, new_segment_name, segment_paths
+from overt.journal.owner import is_alive
+from overt.journal.reader import iter_heads, iter_records, open_blob, read_batch
+from overt.journal.writer import JournalWriter
+from overt.records import Param, Record, RunEnd, RunSpec, Seal, Tag
+from overt.stores.protocols import JoinableStore, Store
+
+
+class RunDelivery:
+    """Delivery of the journal in ``folder`` to ``store``.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    store : Store
+        Where to.
+    store_name : str
+        The store's URI without credentials: progress is kept under it.
+    draw : callable
+        Turns a figure's kind and data into PNG bytes.
+    """
+
+    def __init__(self, folder: Path, store: Store, *, store_name: str, draw: Draw) -> None:
+        self.folder = folder
+        self.progress: Progress = load_progress(folder, store_name)
+        self.problems: list[str] = []
+        self._store = store
+        self._store_name = store_name
+        self._draw = draw
+        self._spec: RunSpec | None = None
+        self._projection: Projection | None = None
+        self._ask_caller_at = 0.0
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the run is, from the head of its first readable segment."""
+        if self._spec is None:
+            head = next(iter_heads(self.folder), None)
+            if head is None:
+                raise JournalError(f"{self.folder} holds no journal that this version of overt can read")
+            self._spec = head[1].spec
+        return self._spec
+
+    def deliver(self, *, is_over: bool = False) -> bool:
+        """Send all that is there and not sent yet; whether anything was.
+
+        Parameters
+        ----------
+        is_over : bool
+            The processes that wrote the journal are gone, so nothing more will come: a line without its end is
+            dropped (its call never returned), and params held back for the caller of a joined run go out.
+
+        Raises
+        ------
+        StoreUnavailable
+            What was sent before is remembered; call again later.
+        JournalError
+            When no segment can be read.
+        """
+        sent = False
+        for path in segment_paths(self.folder):
+            while self._has_more(path) and self._send_next(path, is_over=is_over):
+                sent = True
+            if is_over and self._has_more(path):
+                self.progress.offsets[path.name] = path.stat().st_size
+                self._save()
+        if self.progress.held_params and (is_over or self._has_caller_ended()):
+            held = [record for record in iter_records(self.folder) if isinstance(record, Param)]
+            self._open().send(held)
+            self.progress.held_params = False
+            self._save()
+        return sent
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte that is there now has been delivered."""
+        paths = segment_paths(self.folder)
+        return not self.progress.held_params and not any(self._has_more(path) for path in paths)
+
+    def close_vanished(self) -> bool:
+        """Record the ending KILLED, for a run whose processes are gone and which has none; whether it had none."""
+        if self.progress.ended or self.spec.joined_run_id:
+            return False
+        if any(isinstance(record, RunEnd) for record in iter_records(self.folder)):
+            return False
+        last_sign_ms = max(int(path.stat().st_mtime * 1000) for path in segment_paths(self.folder))
+        writer = JournalWriter(self.folder, self.spec, segment=new_segment_name())
+        writer.append(encode(Tag("overt.ending", "the process vanished without an end record")))
+        writer.append(encode(RunEnd("KILLED", min(last_sign_ms, clock.now_ms()))))
+        writer.sync()
+        writer.close()
+        return True
+
+    def remove_if_safe(self, *, is_over: bool) -> bool:
+        """Remove the journal if nothing more will come and nothing of it is missing from the store."""
+        if self.progress.rejected or self.progress.bad_lines or not (is_over or self.progress.sealed):
+            return False
+        with suppress(OSError), hold_unused(segment_paths(self.folder)) as unused:
+            if unused and self.is_complete:
+                shutil.rmtree(self.folder)
+                return True
+        return False
+
+    def _has_more(self, path: Path) -> bool:
+        try:
+            return os.stat(path, follow_symlinks=False).st_size > self.progress.offsets.get(path.name, 0)
+        except FileNotFoundError:
+            return False
+
+    def _send_next(self, path: Path, *, is_over: bool) -> bool:
+        """Send the next batch of one segment; False when only an unfinished line is left."""
+        offset = self.progress.offsets.get(path.name, 0)
+        batch = read_batch(path, offset)
+        if batch.end == offset:
+            return False
+        records = self._sendable(batch.records, is_over=is_over)
+        self._open().send(records)
+        self.progress.ended = self.progress.ended or any(isinstance(record, RunEnd) for record in records)
+        if path.name == MAIN_SEGMENT and batch.records:
+            self.progress.sealed = isinstance(batch.records[-1], Seal)
+        self.progress.bad_lines += batch.bad_lines
+        self.progress.offsets[path.name] = batch.end
+        if batch.bad_lines:
+            self.problems.append(f"{path.name} of run {self.spec.name}: {batch.bad_lines} damaged line(s) skipped")
+        self._save()
+        return True
+
+    def _sendable(self, records: Sequence[Record], *, is_over: bool) -> list[Record]:
+        """``records`` without those that are not to be sent now: later endings, and params held for the caller."""
+        if self.spec.joined_run_id:
+            records = [record for record in records if not isinstance(record, RunEnd)]
+            has_params = any(isinstance(record, Param) for record in records)
+            if has_params and not is_over and (self.progress.held_params or not self._has_caller_ended()):
+                self.progress.held_params = True
+                records = [record for record in records if not isinstance(record, Param)]
+        ends = [record for record in records if isinstance(record, RunEnd)]
+        superfluous = ends if self.progress.ended else ends[1:]
+        return [record for record in records if not any(record is end for end in superfluous)]
+
+    def _has_caller_ended(self) -> bool:
+        """Whether the caller of a joined run has ended it; asked at most once a second."""
+        if time.monotonic() < self._ask_caller_at:
+            return False
+        self._ask_caller_at = time.monotonic() + 1.0
+        return not (isinstance(self._store, JoinableStore) and self._store.is_running(self._open_id()))
+
+    def _open_id(self) -> str:
+        if self.progress.run_id is None:
+            if self.spec.parent_key:  # a store nests a run by its parent's id, so the parent comes first
+                parent = next(iter_heads(self.folder.with_name(self.spec.parent_key)), None)
+                if parent is not None:
+                    self._store.create_run(parent[1].spec)
+            self.progress.run_id = self._store.create_run(self.spec)
+            self._save()
+        return self.progress.run_id
+
+    def _open(self) -> Projection:
+        if self._projection is None:
+            self._projection = Projection(
+                self._store,
+                self._open_id(),
+                open_blob=partial(open_blob, self.folder),
+                draw=self._draw,
+                on_reject=self._reject,
+            )
+            self._projection.models.update(self.progress.models)
+        return self._projection
+
+    def _reject(self, record: Record, reason: str) -> None:
+        self.progress.rejected += 1
+        self.problems.append(f"run {self.spec.name}: {_named(record)} was refused: {reason}")
+        with open(self.folder / REJECTED, "ab") as file:
+            line = orjson.dumps({"store": self._store_name, "reason": reason, "line": encode(record).decode()})
+            file.write(line + b"\n")
+
+    def _save(self) -> None:
+        if self._projection is not None:
+            self.progress.models.update(self._projection.models)
+        save_progress(self.folder, self._store_name, self.progress)
+
+
+def has_live_owner(folder: Path) -> bool:
+    """Whether a process other than this one may still write to the run; unknown counts as alive."""
+    return any(head.owner.pid != os.getpid() and is_alive(head.owner) is not False for _, head in iter_heads(folder))
+
+
+def _named(record: Record) -> str:
+    label = getattr(record, "name", None) or getattr(record, "path", "")
+    return f"{type(record).__name__.lower()} {label}".strip()

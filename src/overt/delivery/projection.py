@@ -1,0 +1,205 @@
+"""Records of one run become calls of one store: the single place that knows which record leads to which verb.
+
+Nothing of a record is executed or unpickled here. What a store refuses is set aside with its reason and the rest goes
+through; what a store cannot take now (``StoreUnavailable``) passes to the caller, who tries again later.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO, ContextManager, Protocol
+
+import orjson
+
+from overt.errors import JournalError, MissingExtra, RecordError, StoreRejected
+from overt.records import (
+    Artifact,
+    Batchable,
+    Blob,
+    Dataset,
+    Figure,
+    Lost,
+    Metric,
+    Model,
+    Param,
+    Record,
+    RunEnd,
+    Seal,
+    Tag,
+)
+from overt.stores.protocols import ModelStore, Store
+
+STAGED_BYTES = 64 * 1024 * 1024
+"""Most that is uploaded in one call, a larger file excepted: what a retry has to repeat."""
+
+_PATH_CONFLICTS = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""One record's file stands where another's folder must be: "a" and "a/b"."""
+
+Draw = Callable[[str, Mapping[str, Any]], bytes]
+
+
+class OpenBlob(Protocol):
+    """Opens spooled bytes after checking that they are those that were recorded."""
+
+    def __call__(self, blob: Blob) -> ContextManager[BinaryIO]:
+        """Open ``blob``, or raise JournalError."""
+
+
+class Projection:
+    """Sends one run's records to one store.
+
+    Parameters
+    ----------
+    store, run_id
+        Where to.
+    open_blob : callable
+        Gives spooled bytes.
+    draw : callable
+        Turns a figure's kind and data into PNG bytes.
+    on_reject : callable
+        Called with a record and a sentence for each record that will never arrive as it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        *,
+        open_blob: OpenBlob,
+        draw: Draw,
+        on_reject: Callable[[Record, str], None],
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._open_blob = open_blob
+        self._draw = draw
+        self._on_reject = on_reject
+        self.models: dict[str, str] = {}
+
+    def send(self, records: Iterable[Record]) -> None:
+        """Send ``records`` in their order."""
+        for verb, group in groupby(records, key=_verb):
+            verb(self, list(group))
+
+    def _send_batch(self, records: Sequence[Batchable]) -> None:
+        if not records:
+            return
+        try:
+            self._store.log_batch(self._run_id, records)
+        except StoreRejected as refusal:
+            culprit = records[0] if len(records) == 1 else refusal.record
+            if culprit in records:
+                self._on_reject(culprit, str(refusal))  # type: ignore[arg-type]
+                self._send_batch([record for record in records if record != culprit])
+            else:
+                middle = len(records) // 2
+                self._send_batch(records[:middle])
+                self._send_batch(records[middle:])
+
+    def _send_files(self, records: Sequence[Artifact | Figure]) -> None:
+        for group in _of_bounded_size(records):
+            with tempfile.TemporaryDirectory(prefix="overt-") as name:
+                staged = [record for record in group if self._stage(record, Path(name))]
+                if not staged:
+                    continue
+                try:
+                    self._store.log_artifacts(self._run_id, Path(name))
+                except StoreRejected as refusal:
+                    if len(staged) > 1:
+                        for record in staged:
+                            self._send_files([record])
+                    else:
+                        self._on_reject(staged[0], str(refusal))
+
+    def _send_models(self, records: Sequence[Model]) -> None:
+        for model in records:
+            with tempfile.TemporaryDirectory(prefix="overt-") as name:
+                folder = Path(name)
+                try:
+                    for file in model.files:
+                        self._copy(file, folder)
+                    if isinstance(self._store, ModelStore):
+                        self.models[model.name] = self._store.log_model(self._run_id, model, folder)
+                    else:
+                        self._log_files_of(model, folder)
+                except (JournalError, StoreRejected, *_PATH_CONFLICTS) as refusal:
+                    self._on_reject(model, str(refusal))
+
+    def _log_files_of(self, model: Model, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="overt-") as name:
+            shutil.copytree(folder, Path(name, model.name))
+            self._store.log_artifacts(self._run_id, Path(name))
+
+    def _send_losses(self, records: Sequence[Lost]) -> None:
+        count = sum(record.count for record in records)
+        self._send_batch([Tag("overt.lost_records", f"{count}: {records[-1].reason}")])
+
+    def _send_end(self, records: Sequence[RunEnd]) -> None:
+        try:
+            self._store.finish(self._run_id, records[0].status, records[0].ended_ms)
+        except StoreRejected as refusal:
+            self._on_reject(records[0], str(refusal))
+
+    def _skip(self, records: Sequence[Seal]) -> None:
+        """A seal concerns the journal, not the store."""
+
+    def _stage(self, record: Artifact | Figure, folder: Path) -> bool:
+        try:
+            if isinstance(record, Artifact):
+                self._copy(record, folder)
+            else:
+                with self._open_blob(record.blob) as file:
+                    picture = self._draw(record.kind, orjson.loads(file.read()))
+                target = _target(folder, record.path)
+                target.write_bytes(picture)
+        except (JournalError, RecordError, MissingExtra, orjson.JSONDecodeError, *_PATH_CONFLICTS) as error:
+            self._on_reject(record, str(error))
+            return False
+        return True
+
+    def _copy(self, artifact: Artifact, folder: Path) -> None:
+        with self._open_blob(artifact.blob) as source, open(_target(folder, artifact.path), "wb") as target:
+            shutil.copyfileobj(source, target, 1024 * 1024)
+
+
+def _target(folder: Path, path: str) -> Path:
+    """Where ``path``, which the codec has found to stay inside, lies below ``folder``."""
+    target = folder.joinpath(*path.split("/"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _of_bounded_size(records: Sequence[Artifact | Figure]) -> Iterator[list[Artifact | Figure]]:
+    """Groups of at most ``STAGED_BYTES``, none with the same path twice."""
+    group: dict[str, Artifact | Figure] = {}
+    size = 0
+    for record in records:
+        if group and (size + record.blob.size > STAGED_BYTES or record.path in group):
+            yield list(group.values())
+            group, size = {}, 0
+        group[record.path] = record
+        size += record.blob.size
+    if group:
+        yield list(group.values())
+
+
+_VERBS: Mapping[type, Callable[[Projection, Any], None]] = {
+    Metric: Projection._send_batch,
+    Param: Projection._send_batch,
+    Tag: Projection._send_batch,
+    Dataset: Projection._send_batch,
+    Artifact: Projection._send_files,
+    Figure: Projection._send_files,
+    Model: Projection._send_models,
+    Lost: Projection._send_losses,
+    RunEnd: Projection._send_end,
+    Seal: Projection._skip,
+}
+
+
+def _verb(record: Record) -> Callable[[Projection, Any], None]:
+    return _VERBS[type(record)]

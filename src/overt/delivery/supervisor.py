@@ -1,0 +1,260 @@
+"""The training process's side of delivery: starts the courier, replaces it when it dies, and knows how far it has got.
+
+Nothing here is on the path of a recording call. The first run starts one thread, which starts the courier and then
+sleeps on its pipe; a second thread feeds it. Whatever goes wrong ends in one warning per cause and never in training.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.journal.folder import segment_paths
+
+Mode = Literal["process", "inline", "manual"]
+
+_MOST_QUICK_DEATHS = 3
+_QUICK_S = 3.0
+_MOST_SAID_AHEAD = 8  # far below what a pipe holds, so that writing cannot block
+_BOOT = (
+    "import os\n"
+    "try: os.nice(19)\n"
+    "except OSError: pass\n"
+    "import sys; sys.path.append(sys.argv[2])\n"
+    "from overt.delivery.courier import main; main(sys.argv[1])"
+)
+_ENVIRONMENT = {
+    # more threads would take the training's cores, and hurry nothing here
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+_DEFAULT_ENVIRONMENT = {
+    # MLflow's own retries add up to minutes in which nothing else is delivered; the courier has its own
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class Deliverer(Protocol):
+    """Brings watched runs to their stores."""
+
+    def watch(self, watch: Watch) -> None:
+        """Deliver this run from now on."""
+
+    def hurry(self) -> None:
+        """Try at once: somebody waits."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A run that was watched, and what is known of its delivery."""
+
+    watch: Watch
+    delivered: Delivered | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.watch.folder)
+
+    def is_delivered(self) -> bool:
+        """Whether all that is in the journal now has arrived."""
+        if self.delivered is None or not self.delivered.captured:
+            return False
+        if self.delivered.removed:
+            return True
+        offsets = self.delivered.offsets
+        with suppress(FileNotFoundError):
+            return all(path.stat().st_size <= offsets.get(path.name, 0) for path in segment_paths(self.folder))
+        return False  # being removed at this moment: the courier is about to say so
+
+
+class Deliveries:
+    """What this process knows of the delivery of its runs.
+
+    Parameters
+    ----------
+    on_trouble : callable
+        Called with each new cause of trouble.
+    """
+
+    def __init__(self, on_trouble: Callable[[Trouble], None]) -> None:
+        self._on_trouble = on_trouble
+        self._known: dict[str, _Known] = {}
+        self._changed = threading.Condition()
+        self._causes: set[str] = set()
+        self.failures = 0
+        self.last_news = time.monotonic()
+
+    def add(self, watch: Watch) -> None:
+        """Begin to follow a run, or follow it again after its delivered journal was removed."""
+        key = Path(watch.folder).name
+        with self._changed:
+            delivered = self.of(key)
+            self._known[key] = _Known(watch, delivered and replace(delivered, offsets={}, removed=False))
+
+    def hear(self, message: Message) -> None:
+        """Take in what a deliverer says."""
+        new_trouble = None
+        with self._changed:
+            if isinstance(message, Delivered) and message.key in self._known:
+                known = self._known[message.key]
+                if message.run_id is None and known.delivered is not None:
+                    message = replace(known.delivered, removed=True)
+                known.delivered = message
+                self.last_news = time.monotonic()
+            elif isinstance(message, Trouble):
+                self.failures += 1
+                if message.cause not in self._causes:
+                    self._causes.add(message.cause)
+                    new_trouble = message
+            self._changed.notify_all()
+        if new_trouble is not None:
+            self._on_trouble(new_trouble)
+
+    def of(self, key: str) -> Delivered | None:
+        """What was last heard of a run."""
+        known = self._known.get(key)
+        return known.delivered if known else None
+
+    def undelivered(self, keys: Iterable[str] | None = None) -> list[Path]:
+        """Folders of the runs that have not arrived in full."""
+        with self._changed:
+            return [
+                known.folder
+                for key, known in self._known.items()
+                if (keys is None or key in keys) and not known.is_delivered()
+            ]
+
+    def unfinished_watches(self) -> list[Watch]:
+        """What a new courier has to be told."""
+        with self._changed:
+            return [
+                known.watch for known in self._known.values() if known.delivered is None or not known.delivered.removed
+            ]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until there is news, or for so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+
+class CourierProcess:
+    """One courier and the threads that talk to it.
+
+    Parameters
+    ----------
+    deliveries : Deliveries
+        Told whatever the courier says.
+    on_hopeless : callable
+        Called with a reason when no courier can be kept running.
+    """
+
+    def __init__(self, deliveries: Deliveries, on_hopeless: Callable[[str], None], *, log: Path) -> None:
+        self._deliveries = deliveries
+        self._on_hopeless = on_hopeless
+        self._log = log
+        self._outgoing: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: int | None = None
+        self.pid: int | None = None
+        self._keeper: threading.Thread | None = None
+
+    def watch(self, watch: Watch) -> None:
+        """Tell the courier of a run; the first one starts it."""
+        self._outgoing.put(watch)
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep_alive, name="overt-courier", daemon=True)
+            self._keeper.start()
+
+    def hurry(self) -> None:
+        """Let the courier try at once."""
+        self._outgoing.put(Hurry())
+
+    def _keep_alive(self) -> None:
+        quick_deaths = 0
+        while True:
+            began = time.monotonic()
+            try:
+                pid, inbox, outbox = self._start()
+            except OSError as error:
+                self._on_hopeless(f"it could not be started: {error}")
+                return
+            self.pid = pid
+            threading.Thread(target=self._feed, args=(inbox,), name="overt-courier-inbox", daemon=True).start()
+            with os.fdopen(outbox, "rb") as lines:
+                for line in lines:
+                    with suppress(ValueError, KeyError, TypeError):  # cut off by the courier's death
+                        self._deliveries.hear(from_line(line))
+            self._reap(pid)
+            self._outgoing.put(Hurry())  # ends the feeder, which finds its pipe closed
+            quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
+            if quick_deaths >= _MOST_QUICK_DEATHS:
+                self._on_hopeless(f"it ended {quick_deaths} times within {_QUICK_S:.0f} s of its start, see {self._log}")
+                return
+            for watch in self._deliveries.unfinished_watches():
+                self._outgoing.put(watch)
+
+    def _start(self) -> tuple[int, int, int]:
+        """Start a courier; its pid and the two ends of the pipes that are ours."""
+        their_inbox, inbox = os.pipe()
+        outbox, their_outbox = os.pipe()
+        with suppress(queue.Empty):  # said before it starts, so that it knows of them even if we die at this moment
+            for _ in range(_MOST_SAID_AHEAD):
+                os.write(inbox, to_line(self._outgoing.get_nowait()))
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        root = str(Path(__file__).parent.parent.parent)
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-c", _BOOT, str(os.getpid()), root],
+                _DEFAULT_ENVIRONMENT | dict(os.environ) | _ENVIRONMENT,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, their_inbox, 0),
+                    (os.POSIX_SPAWN_DUP2, their_outbox, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+            )
+        except BaseException:
+            os.close(inbox)
+            os.close(outbox)
+            raise
+        finally:
+            os.close(their_inbox)
+            os.close(their_outbox)
+            os.close(log)
+        return pid, inbox, outbox
+
+    def _feed(self, inbox: int) -> None:
+        try:
+            while True:
+                os.write(inbox, to_line(self._outgoing.get()))
+        except BrokenPipeError:
+            pass  # this courier is gone; the next is told everything again
+        finally:
+            os.close(inbox)
+
+    @staticmethod
+    def _reap(pid: int) -> None:
+        with suppress(ChildProcessError):  # the user's own code waits for all children
+            os.waitpid(pid, 0)
+
+
+def can_start_courier() -> bool:
+    """Whether this interpreter can be started again as a courier."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False) and hasattr(os, "posix_spawn")
+
+

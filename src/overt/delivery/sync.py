@@ -1,0 +1,171 @@
+"""Delivers journals that no courier delivers any more: a week later, on another machine, of a process long dead.
+
+The code that sends is the courier's. What is added is the question whether a run is over: its processes are gone, or
+the user says so, because on another machine nobody can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from overt.delivery.deliver import RunDelivery, has_live_owner
+from overt.delivery.lock import try_lock
+from overt.errors import JournalError, StoreError
+from overt.journal.folder import LOCK, iter_run_folders
+from overt.journal.owner import is_alive
+from overt.journal.reader import iter_heads, iter_records
+from overt.records import RunEnd, RunSpec
+from overt.stores.protocols import Store
+from overt.stores.uri import open_store, public_name
+
+State = Literal["live", "elsewhere", "vanished", "ended", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One journal as it lies there.
+
+    Attributes
+    ----------
+    state : str
+        ``live``: its process runs. ``elsewhere``: it was written on another host and has no ending, so it may run
+        there. ``vanished``: its process is gone without an ending. ``ended``: it has its ending. ``unreadable``: no
+        segment of it can be read.
+    """
+
+    folder: Path
+    spec: RunSpec | None
+    state: State
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one journal.
+
+    Attributes
+    ----------
+    delivered : bool
+        Whether all of it has arrived.
+    closed : bool
+        Whether it got the ending KILLED.
+    problem : str
+        Why not all of it arrived, or what was refused; empty if all is well.
+    """
+
+    finding: Finding
+    delivered: bool
+    closed: bool = False
+    run_id: str | None = None
+    problem: str = ""
+
+
+def find(base: Path) -> Iterator[Finding]:
+    """The journals in a ``.overt`` folder, a ``runs`` folder or a single run's folder, oldest first."""
+    for folder in _run_folders(base):
+        yield examine(folder)
+
+
+def examine(folder: Path) -> Finding:
+    """How the journal in ``folder`` stands."""
+    heads = [head for _, head in iter_heads(folder)]
+    if not heads:
+        return Finding(folder, None, "unreadable")
+    spec, host = heads[0].spec, heads[0].owner.host
+    lives = [is_alive(head.owner) for head in heads]
+    if True in lives:
+        return Finding(folder, spec, "live", host)
+    if any(isinstance(record, RunEnd) for record in iter_records(folder)):
+        return Finding(folder, spec, "ended", host)
+    return Finding(folder, spec, "elsewhere" if None in lives else "vanished", host)
+
+
+def sync(
+    base: Path,
+    *,
+    store_of: Callable[[RunSpec], str | None],
+    keep: bool = False,
+    assume_over: bool = False,
+) -> Iterator[Outcome]:
+    """Deliver every journal in ``base``.
+
+    Parameters
+    ----------
+    base : Path
+        A ``.overt`` folder, its ``runs`` folder, or one run's folder.
+    store_of : callable
+        URI of the store for a run; None where it is not to be delivered.
+    keep : bool
+        Whether delivered journals stay.
+    assume_over : bool
+        Close runs that have no ending although they were written on another host.
+
+    Yields
+    ------
+    Outcome
+        One for each journal, when it is done with.
+    """
+    stores: dict[str, Store] = {}
+    unavailable: dict[str, str] = {}
+    for finding in find(base):
+        if finding.spec is None:
+            yield Outcome(finding, delivered=False, problem="no segment of it can be read by this version of overt")
+            continue
+        uri = store_of(finding.spec)
+        if uri is None:
+            yield Outcome(finding, delivered=False, problem="no store was named for it: use --store")
+        elif uri in unavailable:
+            yield Outcome(finding, delivered=False, problem=unavailable[uri])
+        else:
+            try:
+                if uri not in stores:
+                    stores[uri] = open_store(uri)
+                yield _sync_one(finding, stores[uri], uri, keep=keep, assume_over=assume_over)
+            except StoreError as error:
+                if uri not in stores:
+                    unavailable[uri] = str(error)
+                yield Outcome(finding, delivered=False, problem=str(error))
+            except JournalError as error:
+                yield Outcome(finding, delivered=False, problem=str(error))
+    for store in stores.values():
+        with suppress(StoreError):
+            store.close()
+
+
+def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_over: bool) -> Outcome:
+    from overt.figures import draw
+
+    with try_lock(finding.folder / LOCK) as is_ours:
+        if not is_ours:
+            return Outcome(finding, delivered=False, problem="its courier is delivering it at this moment")
+        delivery = RunDelivery(finding.folder, store, store_name=public_name(uri), draw=draw)
+        is_over = not has_live_owner(finding.folder) or (assume_over and finding.state == "elsewhere")
+        delivery.deliver(is_over=is_over)
+        closed = is_over and delivery.close_vanished()
+        if closed:
+            delivery.deliver(is_over=True)
+        is_complete = delivery.is_complete
+        problems = list(delivery.problems)
+        if finding.state == "elsewhere" and not is_over:
+            problems.append(
+                f"it has no ending and was written on host {finding.host}, so it may still run there; "
+                f"if it does not: overt doctor --close {finding.folder}"
+            )
+        if not keep:
+            delivery.remove_if_safe(is_over=is_over or finding.state == "ended")
+        return Outcome(finding, is_complete, closed, delivery.progress.run_id, "; ".join(problems))
+
+
+def _run_folders(base: Path) -> Iterator[Path]:
+    if (base / "runs").is_dir():
+        yield from iter_run_folders(base)
+    elif any(base.glob("journal*.jsonl")):
+        yield base
+    elif base.name == "runs" and base.is_dir():
+        yield from iter_run_folders(base.parent)
+    elif not base.is_dir():
+        raise JournalError(f"there is no journal folder at {base}")

@@ -1,0 +1,68 @@
+"""Where journals lie, and what lies in one: every path of the on-disk format is spelled here and nowhere else.
+
+::
+
+    .overt/                       mode 0700, git-ignored
+      runs/<key>/
+        journal.jsonl             the first process's segment
+        journal.<pid>-<id>.jsonl  one for each further process
+        files/<sha256>            the spool: bytes named by their own digest
+        delivered.json            how far each store has got; replaced atomically
+        rejected.jsonl            lines that a store refused, with its reason
+        lock                      held by whoever delivers
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+MAIN_SEGMENT = "journal.jsonl"
+DELIVERED = "delivered.json"
+REJECTED = "rejected.jsonl"
+LOCK = "lock"
+
+
+def run_folder(base: Path, key: str) -> Path:
+    """Folder of the run ``key`` below the ``.overt`` folder ``base``."""
+    return base / "runs" / key
+
+
+def create_run_folder(folder: Path) -> None:
+    """Create ``folder`` and what stands above it, readable by its owner alone and ignored by git."""
+    base = folder.parent.parent
+    if not base.exists():
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(base / ".gitignore", "x", encoding="ascii") as file:
+            file.write("*\n")
+    (folder / "files").mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def iter_run_folders(base: Path) -> Iterator[Path]:
+    """The run folders below ``base``, oldest first."""
+    runs = base / "runs"
+    if runs.is_dir():
+        yield from sorted((p for p in runs.iterdir() if p.is_dir()), key=lambda p: (p.stat().st_ctime_ns, p.name))
+
+
+def segment_paths(folder: Path) -> list[Path]:
+    """The segments of a run: the first process's, then the others by name."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    further = sorted(n for n in names if n.startswith("journal.") and n.endswith(".jsonl") and n != MAIN_SEGMENT)
+    return [folder / name for name in ([MAIN_SEGMENT] if MAIN_SEGMENT in names else []) + further]
+
+
+def new_segment_name() -> str:
+    """A name that no other process chooses."""
+    return f"journal.{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+
+
+def blob_path(folder: Path, sha256: str) -> Path:
+    """Where the spool keeps the bytes with this digest."""
+    return folder / "files" / sha256

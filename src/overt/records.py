@@ -1,0 +1,192 @@
+"""What can be recorded, as frozen values: the one language that hooks, journal, delivery and stores share.
+
+A record is complete when it is made: its time, step and names are in it, nothing is filled in later. That is what
+lets a delivery be repeated any number of times, by any process, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+"""MLflow's own words. RUNNING is never recorded: it is what a run is until a :class:`RunEnd` says otherwise."""
+
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a run is, known in full at its start.
+
+    Attributes
+    ----------
+    key : str
+        32 hexadecimal digits, made locally; a store finds the run again by it.
+    store : str
+        Where the run is to be delivered, a URI without its credentials; empty where none was configured.
+    parent_key : str or None
+        Key of the run that this one is nested in.
+    joined_run_id : str or None
+        The store's id of a run that the caller started and will end. overt records into it and never ends it.
+    """
+
+    key: str
+    name: str
+    experiment: str
+    started_ms: int
+    store: str = ""
+    parent_key: str | None = None
+    joined_run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One point of a series. ``model`` and ``dataset`` name records of the same run that the score belongs to."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+    model: str | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One setting, as text."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One label, as text; a later tag of the same name replaces it."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data that a run was fitted or evaluated on: its digest and shape, never its rows.
+
+    ``digest`` has at most 36 characters. ``schema`` and ``profile`` are JSON texts in MLflow's form.
+    """
+
+    name: str
+    digest: str
+    context: str
+    source_type: str
+    source: str
+    schema: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes in the spool, named by their own SHA-256, so that what arrives is what was recorded."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file of the run at ``path``, a relative POSIX path."""
+
+    path: str
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture still to be drawn, from numbers: ``blob`` holds the JSON that ``overt.figures.draw(kind, …)`` takes."""
+
+    path: str
+    kind: str
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A fitted model as files, with all that a store needs to make it loadable without opening it.
+
+    Attributes
+    ----------
+    name : str
+        What ``runs:/<id>/<name>`` resolves.
+    flavor : str
+        MLflow flavor, such as ``"sklearn"``.
+    files : tuple of Artifact
+        Paths are relative to the model's folder.
+    flavor_fields, pyfunc_fields : mapping
+        JSON-able fields of the flavor and of ``python_function`` in the MLmodel file.
+    signature : mapping or None
+        ``{"inputs": …, "outputs": …}`` in MLflow's form.
+    example : mapping or None
+        ``saved_input_example_info`` of the MLmodel file; the example itself is among the files.
+    requirements : tuple of str
+        Lines such as ``scikit-learn==1.9.1``.
+    """
+
+    name: str
+    flavor: str
+    files: tuple[Artifact, ...]
+    flavor_fields: Mapping[str, Any]
+    pyfunc_fields: Mapping[str, Any]
+    signature: Mapping[str, Any] | None
+    example: Mapping[str, Any] | None
+    requirements: tuple[str, ...]
+    python_version: str
+    created_ms: int
+    model_type: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    register_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Records that could not be written: the count says what the journal does not hold."""
+
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How and when the run ended. The first one recorded wins."""
+
+    status: EndStatus
+    ended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Nothing more is expected: the journal may go once it is delivered. A later record reopens it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that writes a segment, exactly enough to tell later whether it still lives."""
+
+    pid: int
+    started: str
+    host: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHead:
+    """First line of every segment, so that any one of them can be delivered alone."""
+
+    spec: RunSpec
+    owner: Owner
+    format: int = 1
+
+
+Record = Metric | Param | Tag | Dataset | Artifact | Figure | Model | Lost | RunEnd | Seal
+Batchable = Metric | Param | Tag | Dataset

@@ -1,0 +1,645 @@
+"""The one vocabulary of recording: users and integrations say everything through :class:`Run`, and it returns at once.
+
+When a method has returned, what it was given is with the operating system and survives the process. Nothing here
+imports a framework, touches a network or waits for a store, except what says so: ``id``, ``model_uri`` and ``wait``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from overt import clock
+from overt.capture.params import describe, flatten
+from overt.capture.secrets import redact, redact_value
+from overt.errors import JournalError, RecordError, StoreUnavailable
+from overt.evaluation.report import FigureSpec, Report
+from overt.journal.codec import encode, encode_metric, is_safe_path
+from overt.journal.writer import Writer
+from overt.models.files import ModelFiles
+from overt.records import (
+    Artifact,
+    Dataset,
+    EndStatus,
+    Figure,
+    Model,
+    Param,
+    Record,
+    RunEnd,
+    RunSpec,
+    Seal,
+    Status,
+    Tag,
+)
+
+T = TypeVar("T")
+
+MOST_STEP = 2**63 - 1
+
+
+class Delivered(Protocol):
+    """Where a run is in its store."""
+
+    @property
+    def run_id(self) -> str | None: ...
+    @property
+    def models(self) -> Mapping[str, str]: ...
+
+
+class Link(Protocol):
+    """What a run knows of its own delivery."""
+
+    def require_arrival(self) -> Delivered:
+        """Wait for the store; StoreUnavailable if it does not answer."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user."""
+
+
+class _Series:
+    """What is known of one metric's points, so that each gets a step and a time of its own."""
+
+    __slots__ = ("last_ms", "top_step", "value")
+
+    def __init__(self) -> None:
+        self.top_step = -1
+        self.last_ms = 0
+        self.value = float("nan")
+
+
+class Run:
+    """One run: records into its journal, from any thread, and from forks and copies of itself in other processes.
+
+    Obtained from :func:`overt.start_run`, from a tracked estimator's ``run_`` or from :func:`overt.current_run`. As a
+    context manager it becomes the current run and ends with its block: FINISHED on return and on ``sys.exit(0)``,
+    KILLED on Ctrl-C, FAILED on anything else.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        What the run is.
+    writer : Writer
+        Where its records go.
+    link : Link
+        What it knows of its delivery.
+    strict : bool
+        Whether trouble with tracking raises (``on_error="raise"``).
+    rebuild : tuple, optional
+        Function and arguments that open the same run in another process.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        writer: Writer,
+        *,
+        link: Link,
+        strict: bool = False,
+        rebuild: tuple[Callable[..., Run], tuple[Any, ...]] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.hook_joined = False
+        self._writer = writer
+        self._link = link
+        self._strict = strict
+        self._rebuild = rebuild
+        self._params: dict[str, str] = {}
+        self._tags: dict[str, str] = dict(spec.tags)
+        self._series: dict[str, _Series] = {}
+        self._lock = threading.Lock()
+        self._end: RunEnd | None = None
+        self._sealed = False
+        self._on_end: list[Callable[[Run], None]] = []
+        self._context: list[Token[Run | None]] = []
+        _all_runs.add(self)
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str:
+        """32 hexadecimal digits, known at once; the store's run carries them as the tag ``overt.key``."""
+        return self.spec.key
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.spec.name
+
+    @property
+    def experiment(self) -> str:
+        """The run's experiment."""
+        return self.spec.experiment
+
+    @property
+    def status(self) -> Status:
+        """RUNNING until it has ended."""
+        return self._end.status if self._end else "RUNNING"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Last value recorded here of each metric; never waits."""
+        with self._lock:
+            return {name: series.value for name, series in self._series.items()}
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Params recorded here; never waits."""
+        with self._lock:
+            return dict(self._params)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags recorded here; never waits."""
+        with self._lock:
+            return dict(self._tags)
+
+    @property
+    def id(self) -> str:
+        """The store's id of this run. Waits for the store.
+
+        Raises
+        ------
+        StoreUnavailable
+            When the store does not answer.
+        """
+        run_id = self._read_own().run_id
+        if run_id is None:
+            raise StoreUnavailable(f"run {self.name} has not been given an id by its store yet")
+        return run_id
+
+    @property
+    def model_uri(self) -> str:
+        """URI that loads the run's model, such as ``models:/m-…``. Waits for the store.
+
+        Raises
+        ------
+        StoreUnavailable
+            When the store does not answer.
+        LookupError
+            When the run has no model.
+        """
+        models = self._read_own().models
+        if not models:
+            raise LookupError(f"run {self.name} has no model: none was recorded, or log_model was off")
+        return models.get("model") or list(models.values())[-1]
+
+    def __repr__(self) -> str:
+        return f"Run(name={self.name!r}, experiment={self.experiment!r}, status={self.status!r}, key={self.key!r})"
+
+    # -- params, metrics, tags -----------------------------------------------------------------------------------------
+
+    def log_param(self, name: str, value: object) -> None:
+        """Record one setting; secrets by name or shape are replaced by ``[redacted]``."""
+        name = _name("log_param", name)
+        text = _clean(redact_value(name, describe(value)))
+        with self._lock:
+            self._params[name] = text
+        self._record(Param(name, text))
+
+    def log_params(self, params: Mapping[str, object] | object) -> None:
+        """Record settings: a mapping, a dataclass or a Namespace; nested ones are joined with dots."""
+        for name, value in flatten(params).items():
+            self.log_param(name, value)
+
+    def log_metric(
+        self,
+        name: str,
+        value: float,
+        *,
+        step: int | None = None,
+        epoch: int | None = None,
+        model: str | None = None,
+        dataset: str | None = None,
+    ) -> None:
+        """Record one value. Budget: 5 us, one system call.
+
+        Parameters
+        ----------
+        name : str
+            Any text; a store that refuses it spells it differently.
+        value : float
+            Anything that ``float`` takes and that is not text: NaN and infinities too.
+        step : int, optional
+            Optimizer step; by default the one after the highest of this name.
+        epoch : int, optional
+            Pass over the data, for a series that has one value per epoch: it becomes the step.
+        model, dataset : str, optional
+            Names of a model and ``name#digest`` of a dataset recorded in this run, which the value is a score of.
+
+        Raises
+        ------
+        RecordError
+            For a value that is no number.
+        """
+        number = value if type(value) is float else _number(name, value)
+        now = clock.now_ms()
+        with self._lock:
+            series = self._series.get(name)
+            if series is None:
+                series = self._series[_name("log_metric", name)] = _Series()
+            top = series.top_step
+            if step is None:
+                step = top + 1 if epoch is None else epoch
+            if type(step) is not int:
+                step = _step(name, step)
+            if step > top:  # a step of its own; else a time of its own: MLflow merges points equal in both
+                series.top_step = step
+                series.last_ms = now = max(now, series.last_ms)
+            else:
+                series.last_ms = now = max(now, series.last_ms + 1)
+            series.value = number
+        if not self._writer.append(encode_metric(name, number, step, now, model, dataset)) or self._sealed:
+            self._after_append()
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        *,
+        step: int | None = None,
+        epoch: int | None = None,
+        model: str | None = None,
+        dataset: str | None = None,
+    ) -> None:
+        """Record several values at one step; see :meth:`log_metric`."""
+        for name, value in metrics.items():
+            self.log_metric(name, value, step=step, epoch=epoch, model=model, dataset=dataset)
+
+    def set_tag(self, name: str, value: object) -> None:
+        """Set one label; a later one of the same name replaces it."""
+        name = _name("set_tag", name)
+        text = _clean(redact_value(name, value if isinstance(value, str) else describe(value)))
+        with self._lock:
+            self._tags[name] = text
+        self._record(Tag(name, text))
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set several labels."""
+        for name, value in tags.items():
+            self.set_tag(name, value)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def log_artifact(self, path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+        """Record a file, or a folder with all that is in it, as it is now.
+
+        Parameters
+        ----------
+        path : path
+            Of the file or folder. It is copied as it is, so it may be changed or deleted at once; nothing in it is
+            redacted.
+        artifact_path : str, optional
+            Folder within the run's artifacts.
+
+        Raises
+        ------
+        FileNotFoundError
+            When nothing is there.
+        """
+        source = Path(path)
+        if source.is_dir():
+            files = {f"{source.name}/{p.relative_to(source).as_posix()}": p for p in source.rglob("*") if p.is_file()}
+        elif source.exists():
+            files = {source.name: source}
+        else:
+            raise FileNotFoundError(f"log_artifact: no file or folder at {source}")
+        prefix = f"{artifact_path.strip('/')}/" if artifact_path else ""
+        for name, file in sorted(files.items()):
+            target = _artifact_path("log_artifact", prefix + name)
+            blob = self._kept(target, lambda file=file: self._writer.store_file(file))  # type: ignore[misc]
+            if blob is not None:
+                self._record(Artifact(target, blob))
+
+    def log_bytes(self, data: bytes, path: str) -> None:
+        """Record ``data`` as the file ``path``, unchanged."""
+        target = _artifact_path("log_bytes", path)
+        blob = self._kept(target, lambda: self._writer.store_bytes(data))
+        if blob is not None:
+            self._record(Artifact(target, blob))
+
+    def log_text(self, text: str, path: str) -> None:
+        """Record ``text`` as the file ``path``; secrets in it are replaced by ``[redacted]``."""
+        self.log_bytes(redact(text).encode("utf-8", "replace"), path)
+
+    def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str) -> None:
+        """Record ``content`` as JSON in the file ``path``; what JSON cannot say is described in words."""
+        self.log_text(json.dumps(content, indent=2, ensure_ascii=False, default=describe), path)
+
+    def log_table(self, data: Any, path: str) -> None:
+        """Record a table as the file ``path``, ending in ``.csv`` or ``.json``.
+
+        Parameters
+        ----------
+        data : DataFrame or mapping of columns
+            Columns of equal length.
+        path : str
+            Its ending chooses the format: CSV with a head line, or JSON as ``{"columns": …, "data": …}``, the form
+            that MLflow's table view reads.
+        """
+        columns = list(map(str, data.keys()))
+        rows = [list(row) for row in zip(*(list(data[name]) for name in data), strict=True)]
+        if path.endswith(".csv"):
+            import csv
+
+            buffer = io.StringIO()
+            csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
+            self.log_text(buffer.getvalue(), path)
+        elif path.endswith(".json"):
+            self.log_text(json.dumps({"columns": columns, "data": rows}, ensure_ascii=False, default=_plain), path)
+        else:
+            raise RecordError(f"log_table: `path` must end in .csv or .json (got {path!r})")
+
+    def log_figure(self, figure: Any, path: str) -> None:
+        """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
+        if hasattr(figure, "savefig"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=Path(path).suffix[1:] or "png")
+            self.log_bytes(buffer.getvalue(), path)
+        elif hasattr(figure, "write_html"):
+            self.log_bytes(figure.to_html(include_plotlyjs="cdn").encode(), path)
+        else:
+            raise RecordError(f"log_figure: expected a matplotlib or plotly figure (got {type(figure).__name__})")
+
+    def log_image(self, image: Any, path: str) -> None:
+        """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4])."""
+        if not hasattr(image, "save"):
+            from overt.optional import require
+
+            array = require("numpy", extra="sklearn").asarray(image)
+            if array.dtype.kind == "f":
+                array = (array.clip(0, 1) * 255).round()
+            array = array.astype("uint8")
+            squeezed = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+            image = require("PIL.Image", extra="plots").fromarray(squeezed)
+        buffer = io.BytesIO()
+        image.save(buffer, format=(Path(path).suffix[1:] or "png").replace("jpg", "jpeg"))
+        self.log_bytes(buffer.getvalue(), path)
+
+    # -- what evaluations and models consist of ------------------------------------------------------------------------
+
+    def log_dataset(self, X: Any, y: Any = None, *, name: str, context: str | None = None) -> str:
+        """Record shape, types and digest of the data, never its rows.
+
+        Returns
+        -------
+        str
+            ``name#digest``, as :meth:`log_metric` takes it.
+        """
+        from overt.capture.dataset import dataset
+
+        found = dataset(X, y, name=name)
+        self._record(
+            Dataset(
+                name=found.name,
+                digest=found.digest,
+                context=context or name,
+                source_type="code",
+                source=json.dumps({"tags": {"mlflow.source.name": self._tags.get("mlflow.source.name", "")}}),
+                schema=json.dumps(found.schema),
+                profile=json.dumps(found.profile),
+            )
+        )
+        return f"{found.name}#{found.digest}"
+
+    def log_report(
+        self, report: Report, *, prefix: str = "", model: str | None = None, dataset: str | None = None
+    ) -> None:
+        """Record an evaluation: its metrics, tables and pictures, each name preceded by ``prefix``."""
+        self.log_metrics(
+            {f"{prefix}{name}": value for name, value in report.metrics.items()}, step=0, model=model, dataset=dataset
+        )
+        for path, content in report.iter_files():
+            self.log_bytes(content, f"{prefix}{path}")
+        for figure in report.iter_figures():
+            self.log_drawing(figure, prefix=prefix)
+
+    def log_drawing(self, figure: FigureSpec, *, prefix: str = "") -> None:
+        """Record a picture as its numbers; it is drawn where it is delivered."""
+        path = _artifact_path("log_drawing", f"{prefix}{figure.path}")
+        data = json.dumps(figure.data, ensure_ascii=False, default=_plain).encode()
+        blob = self._kept(path, lambda: self._writer.store_bytes(data))
+        if blob is not None:
+            self._record(Figure(path, figure.kind, blob))
+
+    def log_model(self, model: ModelFiles, *, name: str = "model", register_as: str | None = None) -> None:
+        """Record a model.
+
+        Parameters
+        ----------
+        model : ModelFiles
+            Made by one of the functions in :mod:`overt.models`.
+        name : str
+            What ``runs:/<run id>/<name>`` resolves.
+        register_as : str, optional
+            Registered model that it becomes a version of.
+        """
+        name = _artifact_path("log_model", name)
+        files: list[Artifact] = []
+        for path, content in model.files.items():
+            blob = self._kept(f"{name}/{path}", lambda content=content: self._writer.store_bytes(content))  # type: ignore[misc]
+            if blob is None:
+                return  # a model without one of its files loads nowhere
+            files.append(Artifact(_artifact_path("log_model", path), blob))
+        self._record(
+            Model(
+                name=name,
+                flavor=model.flavor,
+                files=tuple(files),
+                flavor_fields=model.flavor_fields,
+                pyfunc_fields=model.pyfunc_fields,
+                signature=model.signature,
+                example=model.example,
+                requirements=model.requirements,
+                python_version=model.python_version,
+                created_ms=clock.now_ms(),
+                model_type=model.model_type,
+                params=model.params,
+                register_as=register_as,
+            )
+        )
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Return when everything recorded so far survives power loss."""
+        try:
+            self._writer.sync()
+        except OSError as error:
+            self._trouble(f"run {self.name} could not be forced to the disk ({error.strerror})")
+
+    def finish(self, status: EndStatus = "FINISHED", error: BaseException | None = None) -> None:
+        """End the run. The first ending wins; evaluations may still be added, and do not change it.
+
+        Parameters
+        ----------
+        status : {"FINISHED", "FAILED", "KILLED"}
+            How it ended.
+        error : BaseException, optional
+            What ended it: its type, message and traceback are recorded.
+        """
+        with self._lock:
+            if self._end is not None:
+                return
+            self._end = RunEnd(status, clock.now_ms())
+        if error is not None:
+            self.set_tag("overt.error", "".join(traceback.format_exception_only(error)).strip())
+            self.log_text("".join(traceback.format_exception(error)), "overt/traceback.txt")
+        self._record(self._end)
+        self._writer.preamble = encode(self._end)
+        self.flush()
+        self._writer.close()
+        for call in self._on_end:
+            call(self)
+        if self._strict and error is None:
+            self._link.require_arrival()
+
+    def seal(self) -> None:
+        """Say that nothing more is expected, so that the journal may go when it is delivered; a later record reopens it."""
+        if self._end is not None and not self._sealed:
+            self._record(Seal())
+            self._sealed = True
+            self._writer.close()
+
+    def __enter__(self) -> Run:
+        self._context.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._context.pop())
+        self.finish(status_of(error), error=error if status_of(error) == "FAILED" else None)
+        self.seal()
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Run:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        return self
+
+    def __sklearn_clone__(self) -> Run:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Run], tuple[Any, ...]]:
+        if self._rebuild is None:
+            raise RecordError(f"run {self.name} lives in this process only and cannot be sent to another")
+        return self._rebuild
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _record(self, record: Record) -> None:
+        if not self._writer.append(encode(record)) or self._sealed:
+            self._after_append()
+
+    def _after_append(self) -> None:
+        """The rare part of recording: a loss under ``on_error="raise"``, a record after the seal."""
+        if self._sealed:
+            self._sealed = False
+            late_runs.add(self)
+        lost = getattr(self._writer, "lost", 0)
+        if self._strict and lost:
+            raise JournalError(f"{lost} record(s) of run {self.name} could not be written")
+
+    def _kept(self, path: str, store: Callable[[], T]) -> T | None:
+        try:
+            return store()
+        except OSError as error:
+            self._trouble(f"{path} of run {self.name} could not be kept ({error.strerror or error})")
+            return None
+
+    def _trouble(self, text: str) -> None:
+        if self._strict:
+            raise JournalError(text)
+        self._link.warn(text)
+
+    def _read_own(self) -> Delivered:
+        self.seal()
+        return self._link.require_arrival()
+
+
+def status_of(error: BaseException | None) -> EndStatus:
+    """How a block ended that was left with ``error``."""
+    if error is None or isinstance(error, GeneratorExit):
+        return "FINISHED"
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED"
+    if isinstance(error, SystemExit):
+        return "FINISHED" if error.code in (None, 0) else "FAILED"
+    return "FAILED"
+
+
+def _name(call: str, name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise RecordError(f"{call}: the name must be a text that is not empty (got {name!r})")
+    return _clean(name)
+
+
+def _clean(text: str) -> str:
+    """``text`` without lone surrogates, which no store and no UTF-8 can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, str | bytes):
+        raise RecordError(f"log_metric: the value of {name!r} must be a number (got the text {value!r})")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        kind = type(value).__name__
+        raise RecordError(f"log_metric: the value of {name!r} must be one number (got a {kind}): {error}") from error
+
+
+def _step(name: str, step: object) -> int:
+    try:
+        whole = int(step)  # type: ignore[call-overload]
+        if whole != step or not -MOST_STEP <= whole <= MOST_STEP:
+            raise ValueError("it is not a whole number of 64 bits")
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"log_metric: the step of {name!r} must be a whole number (got {step!r}): {error}") from error
+    return int(whole)
+
+
+def _artifact_path(call: str, path: str) -> str:
+    if not is_safe_path(path):
+        raise RecordError(
+            f"{call}: an artifact's path must be relative, with '/' between its parts and no '..' (got {path!r})"
+        )
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's own; anything else in words."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else describe(value)
+
+
+_all_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+late_runs: set[Run] = set()
+"""Runs that were recorded into after their seal: to be sealed again."""
+
+_current: ContextVar[Run | None] = ContextVar("overt_current_run", default=None)
+
+
+def current_run() -> Run | None:
+    """The run of the innermost ``with overt.start_run()`` or tracked call around this line; None outside any.
+
+    Threads begin outside any: pass ``parent=`` there.
+    """
+    return _current.get()
+
+
+def _in_forked_child() -> None:
+    for run in list(_all_runs):
+        run._lock = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

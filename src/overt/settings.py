@@ -1,0 +1,186 @@
+"""What is configured, from the nearest word to the farthest: argument, ``configure``, environment, pyproject, MLflow, default.
+
+Each setting is looked up on its own, so a project may fix the store while a script chooses the experiment. Nothing is
+imported for it: MLflow's own choice is read only from a process that has imported mlflow already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from overt.delivery.supervisor import Mode
+from overt.errors import ConfigurationError
+from overt.stores.protocols import Store
+from overt.stores.uri import MLFLOW_DEFAULT, resolve
+
+OnError = Literal["warn", "raise"]
+DEFAULT_DRAIN_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings as given in one place; None where that place is silent."""
+
+    store: str | Store | None = None
+    experiment: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    delivery: Mode | None = None
+    on_error: OnError | None = None
+    enabled: bool | None = None
+    keep_journal: bool | None = None
+    drain_timeout_s: float | None = None
+    directory: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("delivery", self.delivery, get_args(Mode))
+        _check_choice("on_error", self.on_error, get_args(OnError))
+        if not isinstance(self.store, str | Store | None):
+            raise ConfigurationError(
+                "`store` must be a Store or a URI such as 'sqlite:///mlflow.db' or 'http://localhost:5000' "
+                f"(got {type(self.store).__name__})."
+            )
+        if not isinstance(self.experiment, str | None) or self.experiment == "":
+            raise ConfigurationError(f"`experiment` must be a name (got {self.experiment!r}).")
+        if not isinstance(self.tags, Mapping):
+            raise ConfigurationError(f"`tags` must map names to values (got {type(self.tags).__name__}).")
+        if self.drain_timeout_s is not None and not self.drain_timeout_s >= 0:
+            raise ConfigurationError(f"`drain_timeout_s` must be a number of seconds (got {self.drain_timeout_s!r}).")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings with every question answered."""
+
+    store: str | Store
+    experiment: str
+    tags: Mapping[str, str]
+    delivery: Mode
+    on_error: OnError
+    enabled: bool
+    keep_journal: bool
+    drain_timeout_s: float
+    directory: str | None
+
+
+def resolve_settings(*nearest_first: Settings) -> Resolved:
+    """Answer every setting, beginning with the given places.
+
+    Raises
+    ------
+    ConfigurationError
+        For a value that cannot work, naming it and the place it came from.
+    """
+    environment, project = _from_environment(), _from_pyproject(Path.cwd())
+    places = (*nearest_first, environment, project, _from_mlflow())
+    tags: dict[str, str] = {}
+    for place in reversed(places):
+        tags |= place.tags
+    store = _first(places, "store", MLFLOW_DEFAULT)
+    if isinstance(store, str):
+        is_from_project = _first((*nearest_first, environment), "store", None) is None and project.store is not None
+        store = resolve(store, directory=(_project_folder(Path.cwd()) if is_from_project else None) or Path.cwd())
+    return Resolved(
+        store=store,
+        experiment=_first(places, "experiment", "Default"),
+        tags=tags,
+        delivery=_first(places, "delivery", "process"),
+        on_error=_first(places, "on_error", "warn"),
+        enabled=_first(places, "enabled", True),
+        keep_journal=_first(places, "keep_journal", False),
+        drain_timeout_s=_first(places, "drain_timeout_s", DEFAULT_DRAIN_TIMEOUT_S),
+        directory=_first(places, "directory", None),
+    )
+
+
+def journal_base(directory: str | None) -> Path:
+    """The ``.overt`` folder: as configured, else beside pyproject.toml, else in the working directory."""
+    if directory is not None:
+        return Path(directory).expanduser().absolute()
+    return (_project_folder(Path.cwd()) or Path.cwd()) / ".overt"
+
+
+def cache_base() -> Path:
+    """The ``.overt`` folder of last resort, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overt"
+
+
+def is_quiet() -> bool:
+    """Whether the start and end lines are not wanted."""
+    return _flag(os.environ.get("OVERT_QUIET", "")) is True
+
+
+def _first(places: tuple[Settings, ...], name: str, default: Any) -> Any:
+    return next((value for place in places if (value := getattr(place, name)) is not None), default)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ConfigurationError(f"`{name}` must be one of {', '.join(choices)} (got {value!r}).")
+
+
+def _from_environment() -> Settings:
+    given = os.environ.get
+    disabled = _flag(given("OVERT_DISABLED", ""))
+    return Settings(
+        store=given("OVERT_STORE") or None,
+        experiment=given("OVERT_EXPERIMENT") or None,
+        delivery=cast("Mode | None", given("OVERT_DELIVERY") or None),
+        on_error=cast("OnError | None", given("OVERT_ON_ERROR") or None),
+        enabled=None if disabled is None else not disabled,
+        keep_journal=_flag(given("OVERT_KEEP_JOURNAL", "")),
+        drain_timeout_s=_seconds("OVERT_WAIT", given("OVERT_WAIT") or None),
+        directory=given("OVERT_DIR") or None,
+    )
+
+
+def _seconds(name: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} must be a number of seconds (got {text!r}).") from error
+
+
+def _flag(text: str) -> bool | None:
+    return {"": None, "0": False, "false": False, "no": False}.get(text.strip().lower(), True)
+
+
+def _from_pyproject(folder: Path) -> Settings:
+    project = _project_folder(folder)
+    if project is None:
+        return Settings()
+    try:
+        return Settings(**_read_table(project / "pyproject.toml", (project / "pyproject.toml").stat().st_mtime_ns))
+    except TypeError as error:
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise ConfigurationError(f"[tool.overt] in {project / 'pyproject.toml'} knows {known} ({error}).") from error
+
+
+@lru_cache(maxsize=8)
+def _read_table(path: Path, modified_ns: int) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file).get("tool", {}).get("overt", {})
+    except tomllib.TOMLDecodeError:
+        return {}  # somebody else's trouble, and they will hear of it from their own tools
+    return dict(table)
+
+
+def _project_folder(folder: Path) -> Path | None:
+    return next((place for place in (folder, *folder.parents) if (place / "pyproject.toml").is_file()), None)
+
+
+def _from_mlflow() -> Settings:
+    """MLflow's own choice: what was set in this process, else its environment variables."""
+    store = None
+    tracking = sys.modules.get("mlflow.tracking._tracking_service.utils")
+    if tracking is not None and tracking.is_tracking_uri_set():
+        store = str(tracking.get_tracking_uri())
+    store = store or os.environ.get("MLFLOW_TRACKING_URI") or None
+    return Settings(store=store, experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or None)

@@ -1,0 +1,1 @@
+"""Where runs are delivered to: each store is one projection of the journal, behind the five verbs of ``protocols``."""

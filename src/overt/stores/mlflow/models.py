@@ -1,0 +1,125 @@
+"""A recorded model becomes an MLflow model folder and a logged model, without its files ever being opened.
+
+The MLmodel file is written with MLflow's own ``Model``; the model's bytes are carried, never unpickled, so neither the
+user's classes nor the framework need to be installed where this runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
+from mlflow.models import ModelSignature
+
+from overt.records import Model
+
+FILES_TAG = "overt.files_sha256"
+
+
+def log_model(client: MlflowClient, *, experiment_id: str, run_id: str, model: Model, folder: Path) -> LoggedModel:
+    """Create, fill and finalize the logged model, or find the one that an earlier delivery made."""
+    digest = _digest(model)
+    logged = find_model(client, experiment_id=experiment_id, run_id=run_id, name=model.name, digest=digest)
+    if logged is None:
+        logged = client.create_logged_model(
+            experiment_id,
+            name=model.name,
+            source_run_id=run_id,
+            tags={FILES_TAG: digest},
+            params={name: value[:250] for name, value in model.params.items()},
+            model_type=model.model_type or None,
+        )
+    if logged.status != LoggedModelStatus.READY:
+        write_model_folder(model, folder, run_id=run_id, model_id=logged.model_id)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        _log_output(client, run_id, logged.model_id)
+        logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    if model.register_as:
+        _register(client, model.register_as, logged, run_id)
+    return logged
+
+
+def find_model(
+    client: MlflowClient, *, experiment_id: str, run_id: str, name: str, digest: str | None = None
+) -> LoggedModel | None:
+    """The newest logged model of the run with this name, and with these files if ``digest`` is given."""
+    found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    for logged in found:
+        if logged.name == name and digest in (None, logged.tags.get(FILES_TAG)):
+            return logged
+    return None
+
+
+def write_model_folder(model: Model, folder: Path, *, run_id: str, model_id: str) -> None:
+    """Put the MLmodel and environment files beside the model's own, as ``mlflow.<flavor>.save_model`` does."""
+    requirements = (f"mlflow=={mlflow.__version__}", *model.requirements)
+    (folder / "requirements.txt").write_text("\n".join(requirements), "utf-8")
+    _write_yaml(
+        folder / "python_env.yaml",
+        {"python": model.python_version, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]},
+    )
+    _write_yaml(
+        folder / "conda.yaml",
+        {
+            "name": "mlflow-env",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={model.python_version}", "pip", {"pip": list(requirements)}],
+        },
+    )
+    described = MlflowModel(
+        run_id=run_id,
+        model_id=model_id,
+        artifact_path=model.name,
+        model_uuid=model_id.removeprefix("m-"),
+        utc_time_created=datetime.fromtimestamp(model.created_ms / 1000, UTC).replace(tzinfo=None),
+        signature=ModelSignature.from_dict(dict(model.signature)) if model.signature else None,
+        saved_input_example_info=dict(model.example) if model.example else None,
+        model_size_bytes=sum(file.blob.size for file in model.files),
+    )
+    described.add_flavor(
+        "python_function",
+        **model.pyfunc_fields,
+        python_version=model.python_version,
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    )
+    described.add_flavor(model.flavor, **model.flavor_fields)
+    described.save(str(folder / "MLmodel"))
+
+
+def _log_output(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Show the model as the run's output; a repeated call raises in MLflow, so it is looked for first."""
+    outputs = client.get_run(run_id).outputs
+    if not any(output.model_id == model_id for output in (outputs.model_outputs if outputs else ())):
+        client.log_outputs(run_id, [LoggedModelOutput(model_id=model_id, step=0)])
+
+
+def _register(client: MlflowClient, name: str, logged: LoggedModel, run_id: str) -> None:
+    """Make the logged model a version of the registered model ``name``, once."""
+    source = f"models:/{logged.model_id}"
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    quoted = name.replace("'", "\\'")
+    versions = client.search_model_versions(f"name = '{quoted}' and run_id = '{run_id}'")
+    if not any(version.source == source for version in versions):
+        client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id)
+
+
+def _digest(model: Model) -> str:
+    """What makes a model this model: its files."""
+    files = sorted((file.path, file.blob.sha256) for file in model.files)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _write_yaml(path: Path, content: object) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")

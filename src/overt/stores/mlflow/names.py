@@ -1,0 +1,60 @@
+"""Names that MLflow refuses, spelled so that it takes them, and back: ``mAP@0.5`` arrives as ``mAP:at:0.5``.
+
+MLflow takes letters and digits of any script, ``_ - . : /`` and spaces, at most 250 characters, and refuses paths that
+are not normal (``a//b``). Each other character becomes a word between colons. A colon is left alone unless it would
+read as such a word, so ordinary names are unchanged and :func:`from_mlflow` undoes :func:`to_mlflow` exactly. Only
+a name cut for its length cannot be undone from itself: its whole text is kept in the tag ``overt.name.<digest>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+
+_WORDS = {
+    "@": "at",
+    "%": "percent",
+    "=": "eq",
+    "(": "open",
+    ")": "close",
+    ",": "comma",
+    "|": "bar",
+    "/": "slash",
+    ".": "dot",
+    ":": "colon",
+}
+_CHARACTERS = {word: character for character, word in _WORDS.items()}
+_ESCAPE = re.compile(rf":({'|'.join(_CHARACTERS)}|u[0-9a-f]+):")
+_REFUSED = re.compile(r"[^/\w.\- :]|\n")
+
+
+def to_mlflow(name: str, most: int = 250) -> str:
+    """``name`` as MLflow takes it."""
+    spelled = _REFUSED.sub(_escaped, _ESCAPE.sub(lambda m: ":colon:" + m.group(1) + ":colon:", name))
+    if posixpath.normpath(spelled) != spelled or spelled.startswith(("/", "..")) or spelled == ".":
+        spelled = re.sub(r"[/.]", _escaped, spelled)
+    if len(spelled) > most:
+        mark = f" … {digest(name)}".replace("…", "--")
+        spelled = spelled[: most - len(mark)] + mark
+    return spelled
+
+
+def from_mlflow(name: str) -> str:
+    """The name that :func:`to_mlflow` was given, a cut one excepted."""
+    return _ESCAPE.sub(lambda m: _CHARACTERS.get(m.group(1)) or chr(int(m.group(1)[1:], 16)), name)
+
+
+def is_cut(name: str, most: int = 250) -> bool:
+    """Whether :func:`to_mlflow` has to cut ``name``, so that it must be kept whole elsewhere."""
+    return to_mlflow(name, most=10**9) != to_mlflow(name, most)
+
+
+def digest(name: str) -> str:
+    """Eight hexadecimal digits that stand for ``name``."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group(0)
+    return f":{_WORDS.get(character) or f'u{ord(character):x}'}:"

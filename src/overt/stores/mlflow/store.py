@@ -1,0 +1,294 @@
+"""MLflow behind the five verbs: one run key is one MLflow run, however often its journal is delivered.
+
+The run is found again by the tag ``overt.key``. Params of a run cannot change in MLflow: a changed one becomes the tag
+``param_drift.<name>`` instead of a lost batch. Metric values that MLflow cannot hold (infinities become 1.797e308) are
+named in a tag ``overt.infinite.<name>``. Only the tracking client is used, never the fluent global run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow import entities as mlflow_entities
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+
+from overt.errors import StoreRejected, StoreUnavailable
+from overt.records import Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
+from overt.stores.mlflow import limits
+from overt.stores.mlflow.connection import connect, translated_errors
+from overt.stores.mlflow.models import find_model, log_model
+from overt.stores.mlflow.names import digest, is_cut, to_mlflow
+from overt.stores.protocols import JoinableStore, ModelStore, Store
+
+KEY_TAG = "overt.key"
+PARAMS_FILE = "params.json"
+TAGS_FILE = "tags.json"
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is in MLflow for one run already: asked once, then kept up to date."""
+
+    experiment_id: str
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+
+class MlflowStore:
+    """Runs in an MLflow tracking server or database.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of the server or database.
+    uri : str
+        Its URI.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client = client
+        self._uri = uri
+        self._experiments: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+
+    @classmethod
+    def open(cls, uri: str) -> MlflowStore:
+        """Connect to ``uri``; a database is created or migrated if need be."""
+        return cls(connect(uri), uri)
+
+    def create_run(self, spec: RunSpec) -> str:
+        """Create the run or find it by its key; a run to be joined is only marked with the key."""
+        with translated_errors(self._uri):
+            if spec.joined_run_id:
+                self._know(spec.joined_run_id)
+                self._client.set_tag(spec.joined_run_id, KEY_TAG, spec.key)
+                return spec.joined_run_id
+            experiment_id = self._experiment_id(spec.experiment)
+            return self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec)
+
+    def log_batch(self, run_id: str, records: Sequence[Batchable]) -> None:
+        """Add metrics, params, tags and datasets within MLflow's limits."""
+        with translated_errors(self._uri):
+            known = self._know(run_id)
+            try:
+                self._log_datasets(run_id, [record for record in records if isinstance(record, Dataset)])
+                tags = {r.name: r.value for r in records if isinstance(r, Tag)}
+                params = self._new_params(run_id, known, [r for r in records if isinstance(r, Param)], tags)
+                metrics = [self._metric(run_id, known, r, tags) for r in records if isinstance(r, Metric)]
+                self._send(run_id, metrics, params, self._short_tags(run_id, tags))
+            except MlflowException as error:
+                self._raise_if_deleted(run_id)
+                raise error
+            known.params.update(params)
+            known.tags.update(tags)
+
+    def log_artifacts(self, run_id: str, folder: Path) -> None:
+        """Upload every file below ``folder``."""
+        with translated_errors(self._uri):
+            self._client.log_artifacts(run_id, str(folder))
+
+    def log_model(self, run_id: str, model: Model, folder: Path) -> str:
+        """Add the model as a logged model, READY and an output of the run; its ``models:/`` URI."""
+        with translated_errors(self._uri):
+            known = self._know(run_id)
+            logged = log_model(
+                self._client, experiment_id=known.experiment_id, run_id=run_id, model=model, folder=folder
+            )
+            known.models[model.name] = logged.model_id
+            return f"models:/{logged.model_id}"
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether MLflow has the run as RUNNING or SCHEDULED."""
+        with translated_errors(self._uri):
+            return self._client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED")
+
+    def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
+        """Set the ending with the time at which it was recorded."""
+        with translated_errors(self._uri):
+            self._client.set_terminated(run_id, status, ended_ms)
+
+    def close(self) -> None:
+        """Nothing is held that the process's end would not release."""
+
+    # -- runs and experiments ------------------------------------------------------------------------------------------
+
+    def _experiment_id(self, name: str) -> str:
+        """Id of the experiment, created if need be; a creation lost to another process is that process's success."""
+        if name not in self._experiments:
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                try:
+                    self._experiments[name] = self._client.create_experiment(name)
+                    return self._experiments[name]
+                except MlflowException as error:
+                    experiment = self._client.get_experiment_by_name(name)
+                    if experiment is None:
+                        raise error
+            if experiment.lifecycle_stage != "active":
+                raise StoreRejected(
+                    f"experiment {name!r} is deleted in MLflow, and its name cannot be used until it is restored: "
+                    f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+                )
+            self._experiments[name] = experiment.experiment_id
+        return self._experiments[name]
+
+    def _find_run(self, experiment_id: str, key: str) -> str | None:
+        found = self._client.search_runs(
+            [experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", run_view_type=ViewType.ALL, max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    def _create_run(self, experiment_id: str, spec: RunSpec) -> str:
+        tags = dict(spec.tags) | {KEY_TAG: spec.key}
+        if spec.parent_key:
+            parent_id = self._find_run(experiment_id, spec.parent_key)
+            tags |= {"mlflow.parentRunId": parent_id} if parent_id else {"overt.parent_key": spec.parent_key}
+        short = {name: limits.shortened(text, limits.TAG_CHARACTERS, whole_in="the journal") for name, text in tags.items()}
+        run = self._client.create_run(experiment_id, start_time=spec.started_ms, tags=short, run_name=spec.name)
+        run_id = str(run.info.run_id)
+        self._known[run_id] = _Known(experiment_id, tags=short)
+        return run_id
+
+    def _know(self, run_id: str) -> _Known:
+        if run_id not in self._known:
+            run = self._client.get_run(run_id)
+            self._known[run_id] = _Known(run.info.experiment_id, dict(run.data.params), dict(run.data.tags))
+        return self._known[run_id]
+
+    def _raise_if_deleted(self, run_id: str) -> None:
+        """Say that the whole run is refused, before each of its records is tried alone."""
+        with suppress(MlflowException):
+            if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
+                raise StoreUnavailable(
+                    f"run {run_id} was deleted in MLflow while it was being recorded; to take it back: "
+                    f"mlflow runs restore --run-id {run_id}"
+                )
+
+    # -- records to entities -------------------------------------------------------------------------------------------
+
+    def _metric(self, run_id: str, known: _Known, metric: Metric, tags: dict[str, str]) -> mlflow_entities.Metric:
+        name = self._name(metric.name, tags)
+        if math.isinf(metric.value):
+            note = f"overt.infinite.{name}"[: limits.NAME_CHARACTERS]
+            if note not in known.tags:
+                tags.setdefault(note, f"{metric.value} first at step {metric.step}")
+        dataset, _, dataset_digest = (metric.dataset or "").rpartition("#")
+        return mlflow_entities.Metric(
+            name,
+            metric.value,
+            metric.time_ms,
+            metric.step,
+            model_id=self._model_id(run_id, known, metric.model) if metric.model else None,
+            dataset_name=dataset or None,
+            dataset_digest=dataset_digest or None,
+            run_id=run_id,
+        )
+
+    def _model_id(self, run_id: str, known: _Known, name: str) -> str | None:
+        if name not in known.models:
+            logged = find_model(self._client, experiment_id=known.experiment_id, run_id=run_id, name=name)
+            if logged is None:
+                return None
+            known.models[name] = logged.model_id
+        return known.models[name]
+
+    def _new_params(
+        self, run_id: str, known: _Known, records: Sequence[Param], tags: dict[str, str]
+    ) -> dict[str, str]:
+        """Params that MLflow does not have yet; changed ones go to ``tags`` as drift, long ones whole to a file."""
+        new: dict[str, str] = {}
+        whole: dict[str, str] = {}
+        for record in records:
+            name = self._name(record.name, tags)
+            text = limits.shortened(record.value, limits.PARAM_CHARACTERS, whole_in=PARAMS_FILE)
+            if text != record.value:
+                whole[record.name] = record.value
+            recorded = new.get(name, known.params.get(name))
+            if recorded is None:
+                new[name] = text
+            elif recorded != text:
+                tags[f"param_drift.{name}"[: limits.NAME_CHARACTERS]] = record.value
+        if whole:
+            self._keep_whole(run_id, PARAMS_FILE, whole)
+        return new
+
+    def _short_tags(self, run_id: str, tags: dict[str, str]) -> dict[str, str]:
+        named = {self._name(name, tags): value for name, value in list(tags.items())}
+        long = {name: value for name, value in named.items() if len(value) > limits.TAG_CHARACTERS}
+        if long:
+            self._keep_whole(run_id, TAGS_FILE, long)
+        extra = {name: value for name, value in tags.items() if name.startswith("overt.name.")}
+        return {
+            name: limits.shortened(value, limits.TAG_CHARACTERS, whole_in=TAGS_FILE)
+            for name, value in (named | extra).items()
+        }
+
+    def _name(self, name: str, tags: dict[str, str]) -> str:
+        """``name`` as MLflow takes it; one that had to be cut is kept whole in a tag."""
+        if is_cut(name, limits.NAME_CHARACTERS):
+            tags[f"overt.name.{digest(name)}"] = name
+        return to_mlflow(name, limits.NAME_CHARACTERS)
+
+    def _keep_whole(self, run_id: str, file_name: str, texts: dict[str, str]) -> None:
+        """Add ``texts`` to the JSON artifact ``file_name`` of the run."""
+        with tempfile.TemporaryDirectory(prefix="overt-") as folder:
+            kept: dict[str, str] = {}
+            if any(file.path == file_name for file in self._client.list_artifacts(run_id)):
+                kept = json.loads(Path(self._client.download_artifacts(run_id, file_name, folder)).read_text("utf-8"))
+            if kept | texts != kept:
+                path = Path(folder, file_name)
+                path.write_text(json.dumps(kept | texts, indent=2, ensure_ascii=False), "utf-8")
+                self._client.log_artifact(run_id, str(path))
+
+    def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        if datasets:
+            self._client.log_inputs(run_id, [_dataset_input(dataset) for dataset in datasets])
+
+    def _send(
+        self,
+        run_id: str,
+        metrics: Sequence[mlflow_entities.Metric],
+        params: dict[str, str],
+        tags: dict[str, str],
+    ) -> None:
+        """Send entities in as few calls as the limits on count and on a request's size allow."""
+        param_list = [mlflow_entities.Param(name, value) for name, value in params.items()]
+        tag_list = [mlflow_entities.RunTag(name, value) for name, value in tags.items()]
+        texts = sum(len(name) + len(value) for name, value in (*params.items(), *tags.items()))
+        if len(metrics) <= 700 and len(param_list) <= 100 and len(tag_list) <= 100 and texts <= 200_000:
+            if metrics or param_list or tag_list:
+                self._client.log_batch(run_id, metrics, param_list, tag_list)
+            return
+        for some_metrics in limits.in_slices(metrics, limits.METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=some_metrics)
+        for some_params in limits.in_slices(param_list, limits.PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=some_params)
+        for some_tags in limits.in_slices(tag_list, limits.TAGS_PER_BATCH):
+            self._client.log_batch(run_id, tags=some_tags)
+
+
+def _dataset_input(dataset: Dataset) -> mlflow_entities.DatasetInput:
+    return mlflow_entities.DatasetInput(
+        mlflow_entities.Dataset(
+            name=dataset.name,
+            digest=dataset.digest,
+            source_type=dataset.source_type,
+            source=dataset.source,
+            schema=dataset.schema,
+            profile=dataset.profile,
+        ),
+        [mlflow_entities.InputTag("mlflow.data.context", dataset.context[: limits.DATASET_TAG_CHARACTERS])],
+    )
+
+
+def _conforms(store: MlflowStore) -> tuple[Store, ModelStore, JoinableStore]:
+    return store, store, store

@@ -1,0 +1,60 @@
+"""What a store must do, and what it may do besides. A store is a projection: it can be rebuilt from journals at any time.
+
+Everything here is called by delivery, never by a training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from overt.records import Batchable, EndStatus, Model, RunSpec
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Takes runs.
+
+    Repetition
+        Delivery is at-least-once: any call may be repeated with equal arguments, also from another process and after
+        other calls, and must leave the same result. Ids, times and steps are in the records for that reason.
+    Order
+        Calls for one run come in the order in which its records were made. Runs are interleaved.
+    Threads
+        One caller at a time.
+    Errors
+        Only two escape. ``StoreUnavailable``: the same call may succeed later. ``StoreRejected``: it never will; its
+        ``record`` names the culprit where the store knows it, and the others of the batch are sent again without it.
+    """
+
+    def create_run(self, spec: RunSpec) -> str:
+        """Create the run, or find it by ``spec.key``, and return the store's id. An ended run is left ended."""
+
+    def log_batch(self, run_id: str, records: Sequence[Batchable]) -> None:
+        """Add metrics, params, tags and datasets, all or none where the store can."""
+
+    def log_artifacts(self, run_id: str, folder: Path) -> None:
+        """Add every file below ``folder`` at its relative path, replacing what stands there."""
+
+    def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
+        """Set the ending."""
+
+    def close(self) -> None:
+        """Release what is held. The store is not used afterwards."""
+
+
+@runtime_checkable
+class ModelStore(Protocol):
+    """A store that knows models. Without this ability a model's files arrive as artifacts below its name."""
+
+    def log_model(self, run_id: str, model: Model, folder: Path) -> str:
+        """Add the model whose files lie in ``folder`` and return the URI that loads it."""
+
+
+@runtime_checkable
+class JoinableStore(Protocol):
+    """A store whose runs a caller may have started by other means."""
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether the run has not ended yet."""

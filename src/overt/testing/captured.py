@@ -1,0 +1,121 @@
+"""Runs in memory, complete when the recording call returns: no process, no file, no waiting.
+
+Records pass through the same codec and projection as real ones, so what a test sees is what a store would get; only
+pictures stay undrawn (``MemoryRun.figures``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from overt import tracker
+from overt.delivery.messages import Delivered
+from overt.delivery.projection import Projection
+from overt.errors import StoreRejected
+from overt.journal.codec import decode
+from overt.records import Blob, Figure, Record, RunSpec, SegmentHead
+from overt.run import Run
+from overt.stores.memory import MemoryRun, MemoryStore
+
+
+@contextmanager
+def captured_runs() -> Iterator[list[MemoryRun]]:
+    """Capture all runs that start within the block, in this process and its threads.
+
+    Yields
+    ------
+    list of MemoryRun
+        In the order of their start; each is up to date whenever it is looked at.
+
+    Examples
+    --------
+    >>> import overt
+    >>> with overt.testing.captured_runs() as runs:
+    ...     with overt.start_run("mine") as run:
+    ...         run.log_metric("loss", 0.25)
+    >>> runs[0].status, runs[0].metrics
+    ('FINISHED', {'loss': 0.25})
+    """
+    capture = _Capture()
+    with tracker.divert(capture.build):
+        yield capture.runs
+
+
+class _Capture:
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.runs: list[MemoryRun] = []
+
+    def build(self, spec: RunSpec) -> Run:
+        writer = _MemoryWriter(self.store, spec)
+        captured = self.store.runs[writer.run_id]
+        if captured not in self.runs:
+            self.runs.append(captured)
+        return Run(spec, writer, link=_MemoryLink(writer))
+
+
+class _MemoryWriter:
+    """Delivers each line as it is written."""
+
+    preamble = b""
+
+    def __init__(self, store: MemoryStore, spec: RunSpec) -> None:
+        self._blobs: dict[str, bytes] = {}
+        self.run_id = store.create_run(spec)
+        self._run = store.runs[self.run_id]
+        self.projection = Projection(
+            store, self.run_id, open_blob=self._open_blob, draw=_undrawn, on_reject=self._refuse
+        )
+
+    def append(self, line: bytes) -> bool:
+        """Take one record."""
+        record = decode(line)
+        assert not isinstance(record, SegmentHead)
+        if isinstance(record, Figure):
+            self._run.figures[record.path] = record
+        else:
+            self.projection.send([record])
+        return True
+
+    def store_bytes(self, data: bytes) -> Blob:
+        """Take a file's content."""
+        blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
+        self._blobs[blob.sha256] = data
+        return blob
+
+    def store_file(self, path: Path) -> Blob:
+        """Take a file."""
+        return self.store_bytes(path.read_bytes())
+
+    def sync(self) -> None:
+        """Nothing is on a disk."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @contextmanager
+    def _open_blob(self, blob: Blob) -> Iterator[BinaryIO]:
+        yield io.BytesIO(self._blobs[blob.sha256])
+
+    def _refuse(self, record: Record, reason: str) -> None:
+        raise StoreRejected(reason, record=record)
+
+
+class _MemoryLink:
+    def __init__(self, writer: _MemoryWriter) -> None:
+        self._writer = writer
+
+    def require_arrival(self) -> Delivered:
+        return Delivered("", self._writer.run_id, models=self._writer.projection.models)
+
+    def warn(self, text: str) -> None:
+        raise AssertionError(f"nothing in memory fails: {text}")
+
+
+def _undrawn(kind: str, data: Mapping[str, Any]) -> bytes:
+    raise AssertionError("captured figures are not drawn")
