@@ -1,0 +1,82 @@
+# `make demo` and `make test` are all that is needed: each sets up what it uses, once, and a second call reuses it.
+# A stamp inside an environment says what has been installed there; it is stale when pyproject.toml or the constraints change.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
+WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+OLDEST := .venv-oldest
+DEMO_EXTRAS := mlflow,sklearn,plots
+TEST_EXTRAS := mlflow,sklearn,plots,torch,dev
+OLDEST_EXTRAS := mlflow,sklearn,plots,test
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+# -qq: errors only. PIP_CONSTRAINT rather than -c, because it reaches the environment in which pip builds overt as well.
+define install
+@echo "Installing overt[$(2)] into $(1) from $(3): once, a minute or two on a new machine."
+@PIP_CONSTRAINT=$(3) $(1)/bin/python -m pip install -qq --editable '.[$(2)]'
+endef
+
+# What measures time, or needs the machine to itself, runs first and alone. pytest's 5 means that there was no such test.
+define run-tests
+$(1)/bin/python -m pytest -m "serial$(2)" $(ARGS) || test $$? -eq 5
+$(1)/bin/python -m pytest -n $(WORKERS) -m "not serial$(2)" $(ARGS)
+endef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-oldest lint format docs bench clean
+
+help:  ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo-stamp  ## Compare three classifiers on real data and look the runs up in MLflow
+	$(VENV)/bin/python examples/compare_classifiers.py
+
+test: $(VENV)/.test-stamp  ## Run all tests (ARGS="-k name" picks some)
+	$(call run-tests,$(VENV),)
+
+test-oldest: $(OLDEST)/.stamp  ## Run the tests on the oldest supported libraries, without torch
+	$(call run-tests,$(OLDEST), and not ui)
+
+lint: $(VENV)/.test-stamp  ## Check style, format, types and the layers
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.test-stamp  ## Format the code and mend what ruff can mend
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+docs: $(VENV)/.test-stamp  ## Build the documentation, offline; a warning is an error
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Built docs/_build/html/index.html"
+
+bench: $(VENV)/.test-stamp  ## Time overt against MLflow's own ways, side by side in one run
+	$(VENV)/bin/python benchmarks/headline.py $(ARGS)
+
+clean:  ## Remove the environments, the caches and what was built
+	rm -rf $(VENV) $(OLDEST) docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python $(OLDEST)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "overt needs Python 3.11 or newer: make PYTHON=…")'
+	@$(PYTHON) -m venv $(@D)/..
+
+$(VENV)/.demo-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,$(VENV),$(DEMO_EXTRAS),constraints.txt)
+	@touch $@
+
+$(VENV)/.test-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,$(VENV),$(TEST_EXTRAS),constraints.txt)
+	@touch $@ $(VENV)/.demo-stamp
+
+$(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
+	$(call install,$(OLDEST),$(OLDEST_EXTRAS),constraints-oldest.txt)
+	@touch $@
