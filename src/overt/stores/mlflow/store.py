@@ -29,6 +29,7 @@ from overt.stores.mlflow.names import digest, is_cut, to_mlflow
 from overt.stores.protocols import JoinableStore, ModelStore, Store
 
 KEY_TAG = "overt.key"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for a GenAI project
 PARAMS_FILE = "params.json"
 TAGS_FILE = "tags.json"
 
@@ -127,7 +128,7 @@ class MlflowStore:
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    self._experiments[name] = self._client.create_experiment(name)
+                    self._experiments[name] = self._client.create_experiment(name, tags=EXPERIMENT_TAGS)
                     return self._experiments[name]
                 except MlflowException as error:
                     experiment = self._client.get_experiment_by_name(name)

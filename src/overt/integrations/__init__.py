@@ -1,0 +1,1 @@
+"""Hooks into frameworks: each is a thin translation onto ``Run``, and none knows of another."""

@@ -1,0 +1,1 @@
+"""scikit-learn: a meta-estimator that records what it fits."""

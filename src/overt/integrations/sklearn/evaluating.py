@@ -1,0 +1,121 @@
+"""From a fitted estimator and data to a Report: which predictions to ask for, and which evaluation fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+from sklearn.base import is_classifier, is_regressor
+from sklearn.utils import get_tags
+
+from overt.evaluation.classification import classify
+from overt.evaluation.clustering import cluster
+from overt.evaluation.regression import regress
+from overt.evaluation.report import Report
+
+
+def is_clusterer(estimator: Any) -> bool:
+    """Whether ``estimator`` clusters; scikit-learn 1.6 has no function for it that takes meta-estimators."""
+    return bool(get_tags(estimator).estimator_type == "clusterer")
+
+
+def can_be_evaluated(estimator: Any) -> bool:
+    """Whether there is an evaluation for this kind of estimator."""
+    return is_classifier(estimator) or is_regressor(estimator) or is_clusterer(estimator)
+
+
+def evaluate(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    pos_label: Any = None,
+    sample_weight: Any = None,
+) -> Report:
+    """Predict ``X`` and compare with ``y``; for a clusterer, look at the clusters themselves."""
+    if is_classifier(estimator):
+        scores, are_probabilities = scores_of(estimator, X)
+        return classify_predictions(
+            estimator,
+            y,
+            estimator.predict(X),
+            scores=scores,
+            are_probabilities=are_probabilities,
+            class_names=class_names,
+            pos_label=pos_label,
+            sample_weight=sample_weight,
+        )
+    if is_regressor(estimator):
+        return regress(y, estimator.predict(X), target_names=_column_names(y), sample_weight=sample_weight)
+    return cluster(X, labels_of(estimator, X))
+
+
+def classify_predictions(
+    estimator: Any,
+    y: Any,
+    predicted: Any,
+    *,
+    scores: Any,
+    are_probabilities: bool,
+    class_names: Sequence[str] | None,
+    pos_label: Any,
+    sample_weight: Any = None,
+) -> Report:
+    """Compare predictions of a classifier with ``y``, in the order of its own classes."""
+    return classify(
+        y,
+        predicted,
+        scores=scores,
+        scores_are_probabilities=are_probabilities,
+        classes=getattr(estimator, "classes_", None),
+        class_names=class_names,
+        pos_label=pos_label,
+        sample_weight=sample_weight,
+    )
+
+
+def scores_of(estimator: Any, X: Any) -> tuple[Any, bool]:
+    """Probabilities if the classifier gives them, else decision values, else None; and which of the two."""
+    for method, are_probabilities in (("predict_proba", True), ("decision_function", False)):
+        if hasattr(estimator, method):
+            return getattr(estimator, method)(X), are_probabilities
+    return None, False
+
+
+def labels_of(estimator: Any, X: Any) -> Any:
+    """Clusters of ``X``: predicted, or those of the fit where the clusterer cannot predict."""
+    return estimator.predict(X) if hasattr(estimator, "predict") else estimator.labels_
+
+
+def importances_of(estimator: Any) -> Any:
+    """One number per feature: ``feature_importances_``, or the mean size of ``coef_`` over classes; None if neither."""
+    importances = getattr(estimator, "feature_importances_", None)
+    if importances is None:
+        coefficients = getattr(estimator, "coef_", None)
+        if coefficients is None:
+            return None
+        if hasattr(coefficients, "toarray"):
+            coefficients = coefficients.toarray()
+        importances = numpy.abs(numpy.atleast_2d(coefficients)).mean(axis=0)
+    importances = numpy.asarray(importances, dtype=float)
+    return importances if importances.ndim == 1 else None
+
+
+def names_of_features(estimator: Any, count: int) -> list[str]:
+    """Names of the features that the final step saw, else ``x0 x1 …``."""
+    steps = getattr(estimator, "steps", None)
+    try:
+        if steps is not None and len(steps) > 1:
+            names = list(estimator[:-1].get_feature_names_out())
+        else:
+            names = list(estimator.feature_names_in_)
+    except Exception:  # a step without names, or data without any: numbers then
+        names = []
+    return [str(name) for name in names] if len(names) == count else [f"x{index}" for index in range(count)]
+
+
+def _column_names(y: Any) -> list[str] | None:
+    columns = getattr(y, "columns", None)
+    return None if columns is None else [str(column) for column in columns]
