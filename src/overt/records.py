@@ -1,4 +1,4 @@
-"""What can be recorded, as frozen values: the one language that hooks, journal, delivery and stores share.
+"""What can be recorded and read back, as frozen values: the one language of hooks, journal, delivery and stores.
 
 A record is complete when it is made: its time, step and names are in it, nothing is filled in later. That is what
 lets a delivery be repeated any number of times, by any process, with the same result.
@@ -190,3 +190,70 @@ class SegmentHead:
 
 Record = Metric | Param | Tag | Dataset | Artifact | Figure | Model | Lost | RunEnd | Seal
 Batchable = Metric | Param | Tag | Dataset
+
+# -- what can be read back ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run as a store lists it, whoever recorded it.
+
+    Attributes
+    ----------
+    key : str or None
+        The run key, for a run that overt recorded.
+    status : str
+        One of :data:`Status`, or another word of the store's own.
+    metrics : mapping
+        The last value of each metric, under the name that it was recorded with.
+    """
+
+    id: str
+    name: str
+    experiment: str
+    status: str
+    started_ms: int
+    ended_ms: int | None = None
+    key: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDataset:
+    """A dataset that a run names. ``context`` says what for; ``profile`` is JSON text."""
+
+    name: str
+    digest: str
+    context: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An artifact of a run: its path and, where the store tells, its size in bytes."""
+
+    path: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model of a run: ``uri`` loads it once ``status`` is READY, in each of the ways that ``flavors`` names."""
+
+    name: str
+    uri: str
+    status: str
+    flavors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """Everything that a store holds of a run; ``points`` counts the points of each metric's series."""
+
+    run: RunSummary
+    points: Mapping[str, int]
+    datasets: tuple[StoredDataset, ...]
+    files: tuple[StoredFile, ...]
+    models: tuple[StoredModel, ...]

@@ -51,6 +51,8 @@ class Outcome:
     ----------
     delivered : bool
         Whether all of it has arrived.
+    sent : bool
+        Whether anything had to be sent for it.
     closed : bool
         Whether it got the ending KILLED.
     problem : str
@@ -59,6 +61,7 @@ class Outcome:
 
     finding: Finding
     delivered: bool
+    sent: bool = False
     closed: bool = False
     run_id: str | None = None
     problem: str = ""
@@ -67,7 +70,12 @@ class Outcome:
 def find(base: Path) -> Iterator[Finding]:
     """The journals in a ``.overt`` folder, a ``runs`` folder or a single run's folder, oldest first."""
     for folder in _run_folders(base):
-        yield examine(folder)
+        try:
+            yield examine(folder)
+        except FileNotFoundError:
+            pass  # delivered and removed at this moment, by its courier
+        except OSError:
+            yield Finding(folder, None, "unreadable")
 
 
 def examine(folder: Path) -> Finding:
@@ -131,6 +139,10 @@ def sync(
                 yield Outcome(finding, delivered=False, problem=str(error))
             except JournalError as error:
                 yield Outcome(finding, delivered=False, problem=str(error))
+            except OSError as error:  # a folder that this user may read and not write: progress cannot be kept
+                yield Outcome(finding, delivered=False, problem=f"{error.filename or finding.folder}: {error.strerror}")
+            except Exception as error:  # noqa: BLE001  whatever goes wrong with one journal stops none of the others
+                yield Outcome(finding, delivered=False, problem=f"{type(error).__name__}: {error}")
     for store in stores.values():
         with suppress(StoreError):
             store.close()
@@ -144,7 +156,7 @@ def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_ov
             return Outcome(finding, delivered=False, problem="its courier is delivering it at this moment")
         delivery = RunDelivery(finding.folder, store, store_name=public_name(uri), draw=draw)
         is_over = not has_live_owner(finding.folder) or (assume_over and finding.state == "elsewhere")
-        delivery.deliver(is_over=is_over)
+        sent = delivery.deliver(is_over=is_over)
         closed = is_over and delivery.close_vanished()
         if closed:
             delivery.deliver(is_over=True)
@@ -157,7 +169,7 @@ def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_ov
             )
         if not keep:
             delivery.remove_if_safe(is_over=is_over or finding.state == "ended")
-        return Outcome(finding, is_complete, closed, delivery.progress.run_id, "; ".join(problems))
+        return Outcome(finding, is_complete, sent or closed, closed, delivery.progress.run_id, "; ".join(problems))
 
 
 def _run_folders(base: Path) -> Iterator[Path]:

@@ -5,11 +5,11 @@ Everything here is called by delivery, never by a training loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from overt.records import Batchable, EndStatus, Model, RunSpec
+from overt.records import Batchable, EndStatus, Model, RunDetails, RunSpec, RunSummary
 
 
 @runtime_checkable
@@ -58,3 +58,26 @@ class JoinableStore(Protocol):
 
     def is_running(self, run_id: str) -> bool:
         """Whether the run has not ended yet."""
+
+
+@runtime_checkable
+class QueryStore(Protocol):
+    """A store that can be read.
+
+    Laziness
+        ``iter_runs`` asks for runs in pages and only as they are taken: a store of thousands costs what is looked at.
+    Errors
+        ``StoreUnavailable`` and ``StoreRejected`` as in :class:`Store`, and ``RunNotFound`` for a name or an id that
+        nothing in the store answers to.
+    """
+
+    def iter_runs(
+        self, *, experiment: str | None = None, name: str | None = None, prefix: str | None = None
+    ) -> Iterator[RunSummary]:
+        """Runs that are not deleted, newest first: of one experiment, of one name, or whose id or key begins so."""
+
+    def read_run(self, run_id: str) -> RunDetails:
+        """Everything that the store holds of one run, contents of files excepted."""
+
+    def aliased_run_id(self, model: str, alias: str) -> str:
+        """Id of the run that made the version of a registered model which has this alias."""
