@@ -35,16 +35,26 @@ _HOMES = {
 }
 _MODULES = ("testing",)
 
-__all__ = sorted([*_HOMES, *_MODULES])
+__all__ = [
+    "OvertError",
+    "OvertWarning",
+    "Report",
+    "Run",
+    "TrackedEstimator",
+    "Tracker",
+    "configure",
+    "current_run",
+    "start_run",
+    "testing",
+    "wait",
+]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version("overt")
+        return importlib.import_module("overt.optional").own_version()
     if name in _MODULES:
         return importlib.import_module(f"overt.{name}")
     if name not in _HOMES:

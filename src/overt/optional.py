@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from types import ModuleType
 
@@ -44,3 +45,11 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except ValueError:  # a module in sys.modules without a spec, such as one that a test put there
         return True
+
+
+def own_version() -> str:
+    """Version of overt; ``unknown`` in a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("overt")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -50,9 +50,12 @@ class Delivered(Protocol):
     """Where a run is in its store."""
 
     @property
-    def run_id(self) -> str | None: ...
+    def run_id(self) -> str | None:
+        """The store's id."""
+
     @property
-    def models(self) -> Mapping[str, str]: ...
+    def models(self) -> Mapping[str, str]:
+        """URI of each model, by its name."""
 
 
 class Link(Protocol):
@@ -118,6 +121,7 @@ class Run:
         self._lock = threading.Lock()
         self._end: RunEnd | None = None
         self._sealed = False
+        self._is_inherited = False
         self._on_end: list[Callable[[Run], None]] = []
         self._context: list[Token[Run | None]] = []
         _all_runs.add(self)
@@ -192,6 +196,15 @@ class Run:
             raise LookupError(f"run {self.name} has no model: none was recorded, or log_model was off")
         return models.get("model") or list(models.values())[-1]
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether trouble with tracking raises (``on_error="raise"``)."""
+        return self._strict
+
+    def warn(self, text: str) -> None:
+        """Tell the user about trouble with tracking, once per text, without ever raising into training."""
+        self._link.warn(text)
+
     def __repr__(self) -> str:
         return f"Run(name={self.name!r}, experiment={self.experiment!r}, status={self.status!r}, key={self.key!r})"
 
@@ -241,15 +254,19 @@ class Run:
             For a value that is no number.
         """
         number = value if type(value) is float else _number(name, value)
+        if model is not None or dataset is not None:
+            model = model and _name("log_metric", model)
+            dataset = dataset and _name("log_metric", dataset)
         now = clock.now_ms()
         with self._lock:
-            series = self._series.get(name)
+            series = self._series.get(name) if type(name) is str else None
             if series is None:
-                series = self._series[_name("log_metric", name)] = _Series()
+                name = _name("log_metric", name)
+                series = self._series.setdefault(name, _Series())
             top = series.top_step
             if step is None:
                 step = top + 1 if epoch is None else epoch
-            if type(step) is not int:
+            if type(step) is not int or not -MOST_STEP <= step <= MOST_STEP:
                 step = _step(name, step)
             if step > top:  # a step of its own; else a time of its own: MLflow merges points equal in both
                 series.top_step = step
@@ -345,7 +362,11 @@ class Run:
             that MLflow's table view reads.
         """
         columns = list(map(str, data.keys()))
-        rows = [list(row) for row in zip(*(list(data[name]) for name in data), strict=True)]
+        cells = [list(data[name]) for name in data]
+        if len({len(column) for column in cells}) > 1:
+            lengths = ", ".join(f"{name}: {len(column)}" for name, column in zip(columns, cells, strict=True))
+            raise RecordError(f"log_table: the columns of `data` must be of equal length (got {lengths})")
+        rows = [list(row) for row in zip(*cells, strict=True)]
         if path.endswith(".csv"):
             import csv
 
@@ -374,6 +395,12 @@ class Run:
             from overt.optional import require
 
             array = require("numpy", extra="sklearn").asarray(image)
+            is_picture = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,), (4,))
+            if array.dtype.kind not in "buif" or not is_picture:
+                raise RecordError(
+                    "log_image: expected a PIL image or an array of numbers of shape (height, width[, 1, 3 or 4]) "
+                    f"(got {type(image).__name__} of {array.dtype} and shape {array.shape})"
+                )
             if array.dtype.kind == "f":
                 array = (array.clip(0, 1) * 255).round()
             array = array.astype("uint8")
@@ -416,6 +443,10 @@ class Run:
         self.log_metrics(
             {f"{prefix}{name}": value for name, value in report.metrics.items()}, step=0, model=model, dataset=dataset
         )
+        self.log_report_files(report, prefix=prefix)
+
+    def log_report_files(self, report: Report, *, prefix: str = "") -> None:
+        """Record an evaluation's tables and pictures without its metrics."""
         for path, content in report.iter_files():
             self.log_bytes(content, f"{prefix}{path}")
         for figure in report.iter_figures():
@@ -478,6 +509,8 @@ class Run:
     def finish(self, status: EndStatus = "FINISHED", error: BaseException | None = None) -> None:
         """End the run. The first ending wins; evaluations may still be added, and do not change it.
 
+        In a forked child nothing ends: its parent started the run, goes on with it, and knows how it went.
+
         Parameters
         ----------
         status : {"FINISHED", "FAILED", "KILLED"}
@@ -485,6 +518,10 @@ class Run:
         error : BaseException, optional
             What ended it: its type, message and traceback are recorded.
         """
+        if self._is_inherited:
+            self.flush()
+            self._writer.close()
+            return
         with self._lock:
             if self._end is not None:
                 return
@@ -502,7 +539,7 @@ class Run:
             self._link.require_arrival()
 
     def seal(self) -> None:
-        """Say that nothing more is expected, so that the journal may go when it is delivered; a later record reopens it."""
+        """Say that nothing more is expected: the journal may go when it is delivered. A later record reopens it."""
         if self._end is not None and not self._sealed:
             self._record(Seal())
             self._sealed = True
@@ -604,7 +641,7 @@ def _step(name: str, step: object) -> int:
         whole = int(step)  # type: ignore[call-overload]
         if whole != step or not -MOST_STEP <= whole <= MOST_STEP:
             raise ValueError("it is not a whole number of 64 bits")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"log_metric: the step of {name!r} must be a whole number (got {step!r}): {error}") from error
     return int(whole)
 
@@ -640,6 +677,7 @@ def current_run() -> Run | None:
 def _in_forked_child() -> None:
     for run in list(_all_runs):
         run._lock = threading.Lock()  # another thread of the parent may have held it
+        run._is_inherited = True
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

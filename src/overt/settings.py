@@ -1,4 +1,4 @@
-"""What is configured, from the nearest word to the farthest: argument, ``configure``, environment, pyproject, MLflow, default.
+"""What is configured, nearest word first: argument, ``configure``, environment, pyproject, MLflow, default.
 
 Each setting is looked up on its own, so a project may fix the store while a script chooses the experiment. Nothing is
 imported for it: MLflow's own choice is read only from a process that has imported mlflow already.
@@ -10,7 +10,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -36,7 +36,7 @@ class Settings:
     enabled: bool | None = None
     keep_journal: bool | None = None
     drain_timeout_s: float | None = None
-    directory: str | None = None
+    directory: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         _check_choice("delivery", self.delivery, get_args(Mode))
@@ -50,8 +50,14 @@ class Settings:
             raise ConfigurationError(f"`experiment` must be a name (got {self.experiment!r}).")
         if not isinstance(self.tags, Mapping):
             raise ConfigurationError(f"`tags` must map names to values (got {type(self.tags).__name__}).")
-        if self.drain_timeout_s is not None and not self.drain_timeout_s >= 0:
-            raise ConfigurationError(f"`drain_timeout_s` must be a number of seconds (got {self.drain_timeout_s!r}).")
+        wait_s = self.drain_timeout_s
+        if wait_s is not None and not (isinstance(wait_s, int | float) and wait_s >= 0):
+            raise ConfigurationError(f"`drain_timeout_s` must be a number of seconds (got {wait_s!r}).")
+        for name, switch in (("enabled", self.enabled), ("keep_journal", self.keep_journal)):
+            if not isinstance(switch, bool | None):
+                raise ConfigurationError(f"`{name}` must be true or false (got {switch!r}).")
+        if not isinstance(self.directory, str | os.PathLike | None):
+            raise ConfigurationError(f"`directory` must be a path (got {type(self.directory).__name__}).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Resolved:
     enabled: bool
     keep_journal: bool
     drain_timeout_s: float
-    directory: str | None
+    directory: str | os.PathLike[str] | None
 
 
 def resolve_settings(*nearest_first: Settings) -> Resolved:
@@ -99,7 +105,7 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     )
 
 
-def journal_base(directory: str | None) -> Path:
+def journal_base(directory: str | os.PathLike[str] | None) -> Path:
     """The ``.overt`` folder: as configured, else beside pyproject.toml, else in the working directory."""
     if directory is not None:
         return Path(directory).expanduser().absolute()
@@ -128,6 +134,8 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def _from_environment() -> Settings:
     given = os.environ.get
     disabled = _flag(given("OVERT_DISABLED", ""))
+    _check_choice("OVERT_DELIVERY", given("OVERT_DELIVERY") or None, get_args(Mode))
+    _check_choice("OVERT_ON_ERROR", given("OVERT_ON_ERROR") or None, get_args(OnError))
     return Settings(
         store=given("OVERT_STORE") or None,
         experiment=given("OVERT_EXPERIMENT") or None,
@@ -155,11 +163,18 @@ def _from_pyproject(folder: Path) -> Settings:
     project = _project_folder(folder)
     if project is None:
         return Settings()
-    try:
-        return Settings(**_read_table(project / "pyproject.toml", (project / "pyproject.toml").stat().st_mtime_ns))
-    except TypeError as error:
+    file = project / "pyproject.toml"
+    table = _read_table(file, file.stat().st_mtime_ns)
+    if unknown := table.keys() - Settings.__dataclass_fields__.keys():
         known = ", ".join(Settings.__dataclass_fields__)
-        raise ConfigurationError(f"[tool.overt] in {project / 'pyproject.toml'} knows {known} ({error}).") from error
+        raise ConfigurationError(f"[tool.overt] in {file} knows {known} (got {', '.join(sorted(unknown))}).")
+    try:
+        settings = Settings(**table)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[tool.overt] in {file}: {error}") from error
+    if settings.directory is None:
+        return settings
+    return replace(settings, directory=str(project / Path(settings.directory).expanduser()))
 
 
 @lru_cache(maxsize=8)

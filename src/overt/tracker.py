@@ -1,4 +1,4 @@
-"""Configuration in, runs out: which run a hook records into, what its parent is and how it ends is decided here, for all.
+"""Configuration in, runs out: which run a hook records into, its parent and its ending are decided here, for all.
 
 A :class:`Tracker` is configuration and nothing else, so it may be copied, pickled and cloned. What lives (open runs,
 the courier, the exit handler) belongs to the process, starts with its first run, and is never there before.
@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,10 @@ from overt.capture.secrets import redact, redact_argv, redact_value
 from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.dispatch import Route, dispatch, sync_command
 from overt.errors import ConfigurationError
+from overt.journal.codec import is_key
 from overt.journal.folder import new_segment_name, run_folder
 from overt.journal.writer import JournalWriter
+from overt.optional import own_version
 from overt.records import Blob, RunSpec
 from overt.run import Delivered, Run, current_run, late_runs, status_of
 from overt.settings import Resolved, Settings, cache_base, is_quiet, journal_base, resolve_settings
@@ -285,7 +285,7 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
     if _diverted_to:
         return _diverted_to[-1](spec)
     if not settings.enabled or not _is_main_rank():
-        return Run(spec, NullWriter(), link=_NullLink(), rebuild=(_rebuild_null, (spec,)))
+        return null_run(spec)
     if isinstance(settings.store, str):
         if settings.delivery != "manual":
             check_installed(settings.store)
@@ -293,7 +293,7 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
     else:
         store = f"object:{id(settings.store)}"
         dispatch().stores[store] = settings.store
-    dispatch().blame(*_users_line())
+    dispatch().blame(*users_line())
     base = _usable_base(settings.directory)
     route = Route(
         run_folder(base, spec.key), store, settings.delivery, settings.keep_journal, settings.drain_timeout_s, _launch()
@@ -305,7 +305,7 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
     _register_exit()
     _open_runs.add(run)
     run._on_end.append(_ended)
-    run.set_tag("overt.version", _version())
+    run.set_tag("overt.version", own_version())
     if settings.delivery != "process":
         capture_into(writer, Launch(**{**_launch(), "argv": tuple(_launch()["argv"])}))
     if spec.parent_key is None and not is_quiet():
@@ -324,8 +324,9 @@ def _rebuild(spec: RunSpec, folder: Path, strict: bool) -> Run:
     return Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict)))
 
 
-def _rebuild_null(spec: RunSpec) -> Run:
-    return Run(spec, NullWriter(), link=_NullLink(), rebuild=(_rebuild_null, (spec,)))
+def null_run(spec: RunSpec) -> Run:
+    """A run with the same methods that keeps nothing."""
+    return Run(spec, NullWriter(), link=_NullLink(), rebuild=(null_run, (spec,)))
 
 
 class NullWriter:
@@ -350,7 +351,6 @@ class NullWriter:
 
     def close(self) -> None:
         """Nothing was opened."""
-
 
 
 class _NullLink:
@@ -382,9 +382,7 @@ class _Link:
         dispatch().warn(f"{text}. Training goes on without it")
 
 
-def _start_tags(
-    configured: Mapping[str, str], given: Mapping[str, object] | None, notes: str | None
-) -> dict[str, str]:
+def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | None, notes: str | None) -> dict[str, str]:
     script = _launch()["script"]
     tags: dict[str, object] = {
         "mlflow.user": user(),
@@ -411,7 +409,11 @@ def _add_details(
 def _parent_key(parent: Run | str | None) -> str | None:
     if isinstance(parent, Run):
         return parent.key
-    return parent or os.environ.get("OVERT_PARENT_RUN") or None
+    key = parent or os.environ.get("OVERT_PARENT_RUN") or None
+    if key is not None and not (isinstance(key, str) and is_key(key)):
+        place = "`parent`" if parent else "OVERT_PARENT_RUN"
+        raise ConfigurationError(f"{place} must be a Run or a run's key, 32 hexadecimal digits (got {key!r}).")
+    return key
 
 
 def _callers_mlflow_run(tracker: Tracker, tags: Mapping[str, object] | None) -> Run | None:
@@ -446,14 +448,6 @@ def _launch() -> dict[str, Any]:
     return {"cwd": os.getcwd(), "argv": redact_argv(sys.orig_argv), "script": redact(str(script))}
 
 
-@lru_cache(maxsize=1)
-def _version() -> str:
-    try:
-        return version("overt")
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "unknown"
-
-
 def _is_main_rank() -> bool:
     """Whether this process is the one of a distributed training that records."""
     distributed = sys.modules.get("torch.distributed")
@@ -465,7 +459,7 @@ def _is_main_rank() -> bool:
     return True
 
 
-def _usable_base(directory: str | None) -> Path:
+def _usable_base(directory: str | os.PathLike[str] | None) -> Path:
     """The ``.overt`` folder, or the one in the user's cache where that cannot be written."""
     base = journal_base(directory)
     try:
@@ -482,7 +476,7 @@ def _usable_base(directory: str | None) -> Path:
     return fallback
 
 
-def _users_line() -> tuple[str, int]:
+def users_line() -> tuple[str, int]:
     """File and line outside overt that led here."""
     root = str(Path(__file__).parent)
     frame = sys._getframe(1)
@@ -506,9 +500,12 @@ def _register_exit() -> None:
 
 
 def _ended(run: Run) -> None:
+    if lost := getattr(run._writer, "lost", 0):
+        dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
     if run.spec.parent_key is None and not is_quiet():
         took_s = (clock.now_ms() - run.spec.started_ms) / 1000
-        shown = ", ".join([f"{took_s:.1f} s", *(f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3])])
+        metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
+        shown = ", ".join([f"{took_s:.1f} s", *metrics])
         print(f"overt: run {run.name} {run.status} ({shown})", file=sys.stderr)
 
 
@@ -520,10 +517,11 @@ def _at_exit() -> None:
         run.finish(status, error=error if status == "FAILED" else None)
         run.seal()
     settings = resolve_settings(_configured)
-    if settings.drain_timeout_s > 0 and not dispatch().wait(None, timeout_s=2.0, patience_s=2.0):
+    first_s = min(2.0, settings.drain_timeout_s)
+    if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
         if not is_quiet() and dispatch().deliveries.undelivered():
             print("overt: delivering what is left …", file=sys.stderr)
-        dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - 2.0)
+        dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - first_s)
     undelivered = dispatch().deliveries.undelivered()
     if undelivered and settings.drain_timeout_s > 0:
         base = undelivered[0].parent.parent

@@ -416,7 +416,7 @@ def _input_example(value: Any, rows: int) -> InputExample | None:
 def _split(frame: Any) -> dict[str, Any]:
     split: dict[str, Any] = frame.where(frame.notnull(), None).to_dict(orient="split")
     del split["index"]
-    if all(frame.columns == range(len(frame.columns))):
+    if list(frame.columns) == list(range(len(frame.columns))):
         del split["columns"]
     return split
 

@@ -1,4 +1,4 @@
-"""After one failure a store is left alone for a while, longer each time, so that trouble costs neither time nor noise."""
+"""After one failure a store is left alone for a while, longer each time, so trouble costs neither time nor noise."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.deliver import RunDelivery, has_live_owner
 from overt.delivery.lock import try_lock
 from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
-from overt.errors import JournalError, StoreRejected, StoreUnavailable
+from overt.errors import StoreRejected, StoreUnavailable
 from overt.journal.folder import LOCK, new_segment_name
 from overt.journal.reader import iter_heads
 from overt.journal.writer import JournalWriter
@@ -74,11 +74,13 @@ class Courier:
         """Work until there is nothing left to do."""
         deliverer = threading.Thread(target=self._deliver_until_done, name="overt-deliver")
         deliverer.start()
-        self._listen_until_parent_is_gone()
-        self._last_success = time.monotonic()
-        self._parent_gone.set()
-        self._wake.set()
-        deliverer.join()
+        try:
+            self._listen_until_parent_is_gone()
+        finally:  # a listener that fails must not leave a courier behind that nobody can talk to
+            self._last_success = time.monotonic()
+            self._parent_gone.set()
+            self._wake.set()
+            deliverer.join()
 
     # -- listening -----------------------------------------------------------------------------------------------------
 
@@ -130,8 +132,8 @@ class Courier:
                 writer = JournalWriter(watched.folder, head[1].spec, segment=new_segment_name())
                 capture_into(writer, Launch(launch["cwd"], tuple(launch["argv"]), launch["script"]))
                 writer.close()
-        except (OSError, JournalError) as error:
-            self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings could not be recorded: {error}"))
+        except Exception as error:  # noqa: BLE001  it is about git, packages and devices: no reason to deliver nothing
+            self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings were not recorded: {error}"))
         watched.captured = True
 
     # -- delivering ----------------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ class Courier:
         except StoreRejected as error:
             watched.refused.failed()
             self._say(Trouble(f"run {watched.folder.name}", str(error), is_refusal=True))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever is wrong with one run, the others are delivered
             if not watched.folder.exists():
                 self._forget(watched)  # somebody else delivered and removed it, or the user did
                 return False

@@ -1,4 +1,4 @@
-"""Delivers one run's journal to one store, from wherever the last delivery got to; the courier and ``overt sync`` share it.
+"""Delivers one run's journal to one store from wherever the last delivery got to, for courier and ``overt sync`` alike.
 
 Progress is saved after what it speaks of has been sent, so a deliverer that dies repeats at most one batch, and the
 store's idempotence turns at-least-once into exactly-once in effect. A journal is removed only when it is sealed (or its
@@ -24,8 +24,8 @@ from overt.delivery.projection import Draw, Projection
 from overt.errors import JournalError
 from overt.journal.codec import encode
 from overt.journal.folder import MAIN_SEGMENT, REJECTED, new_segment_name, segment_paths
-from overt.journal.owner import is_alive
-from overt.journal.reader import iter_heads, iter_records, open_blob, read_batch
+from overt.journal.owner import is_alive, this_process
+from overt.journal.reader import is_readable, iter_heads, iter_records, open_blob, open_regular, read_batch
 from overt.journal.writer import JournalWriter
 from overt.records import Param, Record, RunEnd, RunSpec, Seal, Tag
 from overt.stores.protocols import JoinableStore, Store
@@ -49,6 +49,9 @@ class RunDelivery:
     def __init__(self, folder: Path, store: Store, *, store_name: str, draw: Draw) -> None:
         self.folder = folder
         self.progress: Progress = load_progress(folder, store_name)
+        self.progress.offsets = {
+            name: offset for name, offset in self.progress.offsets.items() if _is_line_start(folder / name, offset)
+        }
         self.problems: list[str] = []
         self._store = store
         self._store_name = store_name
@@ -56,6 +59,8 @@ class RunDelivery:
         self._spec: RunSpec | None = None
         self._projection: Projection | None = None
         self._ask_caller_at = 0.0
+        self._readable: set[str] = set()
+        self._foreign: set[str] = set()
 
     @property
     def spec(self) -> RunSpec:
@@ -84,7 +89,7 @@ class RunDelivery:
             When no segment can be read.
         """
         sent = False
-        for path in segment_paths(self.folder):
+        for path in filter(self._may_be_read, segment_paths(self.folder)):
             while self._has_more(path) and self._send_next(path, is_over=is_over):
                 sent = True
             if is_over and self._has_more(path):
@@ -126,6 +131,16 @@ class RunDelivery:
                 shutil.rmtree(self.folder)
                 return True
         return False
+
+    def _may_be_read(self, path: Path) -> bool:
+        """Whether the lines of a segment are for this version to read; one that is not stays where it is."""
+        if path.name not in self._readable and self._has_more(path):
+            if is_readable(path):
+                self._readable.add(path.name)
+            elif path.name not in self._foreign:
+                self._foreign.add(path.name)
+                self.problems.append(f"{path.name} of {self.folder.name} cannot be read by this version of overt")
+        return path.name not in self._foreign
 
     def _has_more(self, path: Path) -> bool:
         try:
@@ -195,9 +210,14 @@ class RunDelivery:
     def _reject(self, record: Record, reason: str) -> None:
         self.progress.rejected += 1
         self.problems.append(f"run {self.spec.name}: {_named(record)} was refused: {reason}")
-        with open(self.folder / REJECTED, "ab") as file:
-            line = orjson.dumps({"store": self._store_name, "reason": reason, "line": encode(record).decode()})
-            file.write(line + b"\n")
+        line = orjson.dumps({"store": self._store_name, "reason": reason, "line": encode(record).decode()}) + b"\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with suppress(OSError):  # a stranger's journal may have a link there, which is not to be written through
+            descriptor = os.open(self.folder / REJECTED, flags, 0o600)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
 
     def _save(self) -> None:
         if self._projection is not None:
@@ -207,7 +227,18 @@ class RunDelivery:
 
 def has_live_owner(folder: Path) -> bool:
     """Whether a process other than this one may still write to the run; unknown counts as alive."""
-    return any(head.owner.pid != os.getpid() and is_alive(head.owner) is not False for _, head in iter_heads(folder))
+    ours = this_process()  # by more than its id: another container's process may have the same
+    return any(head.owner != ours and is_alive(head.owner) is not False for _, head in iter_heads(folder))
+
+
+def _is_line_start(path: Path, offset: int) -> bool:
+    """Whether a line starts at ``offset``, or the file ends there: else the offset was not written by a delivery."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return offset in (0, size) or (offset < size and os.pread(file.fileno(), 1, offset - 1) == b"\n")
+    except OSError:
+        return False
 
 
 def _named(record: Record) -> str:

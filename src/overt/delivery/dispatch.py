@@ -1,4 +1,4 @@
-"""This process's one delivery: which way its runs take, who waits for them and for how long, and what the user is told.
+"""One process's delivery: which way its runs take, who waits for them and for how long, and what the user is told.
 
 Recording never comes here. A warning is given once per cause, at the line of the user's that started the run, and it is
 never allowed to become an exception in training.
@@ -60,16 +60,20 @@ class Dispatch:
         self._hopeless = False
         self._blame: tuple[str, int] = ("<overt>", 1)
         self._base = Path(".overt")
+        self._said: set[str] = set()
 
     def watch(self, route: Route) -> None:
         """Deliver a run from now on; called when its journal is opened, and again when it is reopened."""
         self._base = route.folder.parent.parent
+        self._inline.drain_timeout_s = max(self._inline.drain_timeout_s, route.drain_timeout_s)
         is_known = self.deliveries.of(route.folder.name) is not None
         watch = Watch(str(route.folder), route.store, route.keep_journal, None if is_known else route.launch)
         deliverer = self._deliverer(route)
         if deliverer is not None:
             self.deliveries.add(watch)
             deliverer.watch(watch)
+            if self._hopeless:  # perhaps since a moment ago, with the courier just chosen
+                self._inline.watch(watch)
 
     def blame(self, file_name: str, line: int) -> None:
         """Remember the user's line that warnings are to point at."""
@@ -129,7 +133,10 @@ class Dispatch:
         return self._courier.pid if self._courier else None
 
     def warn(self, text: str) -> None:
-        """Warn at the user's line; where warnings are errors, print instead: training is not stopped for tracking."""
+        """Warn at the user's line, once per text; where warnings are errors, print: tracking never stops training."""
+        if text in self._said:
+            return
+        self._said.add(text)
         file_name, line = self._blame
         try:
             warnings.warn_explicit(text, OvertWarning, file_name, line, module="overt")

@@ -1,18 +1,20 @@
 """Delivery within the training process, for where no child process can be started: only when somebody waits for it.
 
 It runs in a thread that the waiter leaves behind when its time is up, so even here a hanging store blocks nothing.
+At the script's end it begins before ``atexit``: by then Python has no thread pools left, which MLflow needs.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 from overt.delivery.deliver import RunDelivery
 from overt.delivery.lock import try_lock
 from overt.delivery.messages import Delivered, Trouble, Watch
 from overt.delivery.supervisor import Deliveries
-from overt.errors import JournalError, StoreError
+from overt.errors import StoreUnavailable
 from overt.journal.folder import LOCK
 from overt.stores.protocols import Store
 from overt.stores.uri import open_store, public_name
@@ -34,23 +36,55 @@ class InlineDelivery:
         self._stores = stores
         self._watched: dict[str, Watch] = {}
         self._thread: threading.Thread | None = None
+        self._again = False
+        self._lock = threading.Lock()
+        self._ends_with_script = False
+        self.drain_timeout_s = 0.0
 
     def watch(self, watch: Watch) -> None:
         """Remember the run."""
+        if not self._ends_with_script:
+            self._ends_with_script = True
+            import concurrent.futures.thread  # noqa: F401  registers its own end, which then comes after ours
+
+            register = getattr(threading, "_register_atexit", None)
+            if register is not None and threading.main_thread().is_alive():
+                register(self._deliver_before_exit)
         self._watched[Path(watch.folder).name] = watch
 
     def hurry(self) -> None:
-        """Begin to deliver, unless that goes on already."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._deliver_all, name="overt-inline", daemon=True)
-            self._thread.start()
+        """Begin to deliver, or let the delivery that goes on begin once more when it is done."""
+        if not self._watched:
+            return
+        with self._lock:
+            self._again = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._deliver_while_asked, name="overt-inline", daemon=True)
+                self._thread.start()
+
+    def _deliver_before_exit(self) -> None:
+        self.hurry()
+        deadline = time.monotonic() + self.drain_timeout_s
+        while (thread := self._thread) is not None and time.monotonic() < deadline:
+            thread.join(0.05)
+
+    def _deliver_while_asked(self) -> None:
+        while True:
+            with self._lock:
+                if not self._again:
+                    self._thread = None
+                    return
+                self._again = False
+            self._deliver_all()
 
     def _deliver_all(self) -> None:
         for key, watch in list(self._watched.items()):
             try:
                 self._deliver(key, watch)
-            except (StoreError, JournalError) as error:
+            except StoreUnavailable as error:
                 self._deliveries.hear(Trouble(f"store {public_name(watch.store)}", str(error)))
+            except Exception as error:  # noqa: BLE001  whatever goes wrong with one run stops neither others nor training
+                self._deliveries.hear(Trouble(f"run {key}", f"{type(error).__name__}: {error}", is_refusal=True))
 
     def _deliver(self, key: str, watch: Watch) -> None:
         from overt.figures import draw

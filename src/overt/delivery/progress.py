@@ -1,4 +1,4 @@
-"""How far one journal has been delivered to one store: kept beside the journal, replaced atomically, never trusted blindly.
+"""How far one journal has been delivered to one store: kept beside it, replaced atomically, never trusted blindly.
 
 If it is lost, delivery starts again from the first byte, and the stores' idempotence makes that harmless.
 """
@@ -6,6 +6,7 @@ If it is lost, delivery starts again from the first byte, and the stores' idempo
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import orjson
 
 from overt.journal.folder import DELIVERED
+from overt.journal.reader import open_regular
+
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -53,14 +57,16 @@ def load_any_progress(folder: Path) -> dict[str, Progress]:
 def save_progress(folder: Path, store_name: str, progress: Progress) -> None:
     """Replace what is known, leaving other stores' progress as it is."""
     deliveries = _read(folder) | {store_name: progress}
-    partial = folder / f"{DELIVERED}.{os.getpid()}"
-    partial.write_bytes(orjson.dumps(deliveries, option=orjson.OPT_INDENT_2))
+    partial = folder / f"{DELIVERED}.{secrets.token_hex(6)}"
+    with open(partial, "xb") as file:  # a name that nobody can have put a link at
+        file.write(orjson.dumps(deliveries, option=orjson.OPT_INDENT_2))
     os.replace(partial, folder / DELIVERED)
 
 
 def _read(folder: Path) -> dict[str, Progress]:
     try:
-        content = orjson.loads((folder / DELIVERED).read_bytes())
+        with open_regular(folder / DELIVERED) as file:
+            content = orjson.loads(file.read(_MOST_BYTES))
     except (OSError, orjson.JSONDecodeError):
         return {}
     if not isinstance(content, dict):

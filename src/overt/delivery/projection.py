@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, ContextManager, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 
@@ -36,6 +37,9 @@ from overt.stores.protocols import ModelStore, Store
 STAGED_BYTES = 64 * 1024 * 1024
 """Most that is uploaded in one call, a larger file excepted: what a retry has to repeat."""
 
+FIGURE_BYTES = 16 * 1024 * 1024
+"""Most that is read to draw one figure; what the figures take themselves is far below it."""
+
 _PATH_CONFLICTS = (FileExistsError, IsADirectoryError, NotADirectoryError)
 """One record's file stands where another's folder must be: "a" and "a/b"."""
 
@@ -45,7 +49,7 @@ Draw = Callable[[str, Mapping[str, Any]], bytes]
 class OpenBlob(Protocol):
     """Opens spooled bytes after checking that they are those that were recorded."""
 
-    def __call__(self, blob: Blob) -> ContextManager[BinaryIO]:
+    def __call__(self, blob: Blob) -> AbstractContextManager[BinaryIO]:
         """Open ``blob``, or raise JournalError."""
 
 
@@ -86,19 +90,19 @@ class Projection:
             verb(self, list(group))
 
     def _send_batch(self, records: Sequence[Batchable]) -> None:
-        if not records:
-            return
-        try:
-            self._store.log_batch(self._run_id, records)
-        except StoreRejected as refusal:
-            culprit = records[0] if len(records) == 1 else refusal.record
-            if culprit in records:
-                self._on_reject(culprit, str(refusal))  # type: ignore[arg-type]
-                self._send_batch([record for record in records if record != culprit])
-            else:
-                middle = len(records) // 2
-                self._send_batch(records[:middle])
-                self._send_batch(records[middle:])
+        while records:
+            try:
+                self._store.log_batch(self._run_id, records)
+                return
+            except StoreRejected as refusal:
+                culprit = records[0] if len(records) == 1 else refusal.record
+                if culprit not in records:
+                    middle = len(records) // 2
+                    self._send_batch(records[:middle])
+                    records = records[middle:]
+                else:
+                    self._on_reject(culprit, str(refusal))  # type: ignore[arg-type]
+                    records = [record for record in records if record != culprit]
 
     def _send_files(self, records: Sequence[Artifact | Figure]) -> None:
         for group in _of_bounded_size(records):
@@ -152,6 +156,8 @@ class Projection:
             if isinstance(record, Artifact):
                 self._copy(record, folder)
             else:
+                if record.blob.size > FIGURE_BYTES:
+                    raise RecordError(f"a figure's data may have {FIGURE_BYTES:,} bytes (got {record.blob.size:,})")
                 with self._open_blob(record.blob) as file:
                     picture = self._draw(record.kind, orjson.loads(file.read()))
                 target = _target(folder, record.path)

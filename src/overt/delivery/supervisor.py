@@ -24,9 +24,9 @@ Mode = Literal["process", "inline", "manual"]
 
 _MOST_QUICK_DEATHS = 3
 _QUICK_S = 3.0
-_MOST_SAID_AHEAD = 8  # far below what a pipe holds, so that writing cannot block
+_MOST_SAID_AHEAD_BYTES = 16 * 1024  # below what any system's pipe holds, so that writing cannot block
 _BOOT = (
-    "import os\n"
+    "import os; os.closerange(3, 65536)\n"  # whoever waits for the end of a pipe given to training must not wait for us
     "try: os.nice(19)\n"
     "except OSError: pass\n"
     "import sys; sys.path.append(sys.argv[2])\n"
@@ -167,6 +167,7 @@ class CourierProcess:
         self._on_hopeless = on_hopeless
         self._log = log
         self._outgoing: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._unsaid = b""
         self._inbox: int | None = None
         self.pid: int | None = None
         self._keeper: threading.Thread | None = None
@@ -201,7 +202,7 @@ class CourierProcess:
             self._outgoing.put(Hurry())  # ends the feeder, which finds its pipe closed
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
             if quick_deaths >= _MOST_QUICK_DEATHS:
-                self._on_hopeless(f"it ended {quick_deaths} times within {_QUICK_S:.0f} s of its start, see {self._log}")
+                self._on_hopeless(f"it ended {quick_deaths} times within {_QUICK_S:.0f} s of starting: {self._log}")
                 return
             for watch in self._deliveries.unfinished_watches():
                 self._outgoing.put(watch)
@@ -210,9 +211,7 @@ class CourierProcess:
         """Start a courier; its pid and the two ends of the pipes that are ours."""
         their_inbox, inbox = os.pipe()
         outbox, their_outbox = os.pipe()
-        with suppress(queue.Empty):  # said before it starts, so that it knows of them even if we die at this moment
-            for _ in range(_MOST_SAID_AHEAD):
-                os.write(inbox, to_line(self._outgoing.get_nowait()))
+        self._say_ahead(inbox)
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         root = str(Path(__file__).parent.parent.parent)
@@ -238,10 +237,23 @@ class CourierProcess:
             os.close(log)
         return pid, inbox, outbox
 
+    def _say_ahead(self, inbox: int) -> None:
+        """Say what is known before the courier starts, so that it knows of it even if we die at this moment."""
+        said = 0
+        with suppress(queue.Empty):
+            while not self._unsaid:
+                line = to_line(self._outgoing.get_nowait())
+                if said + len(line) > _MOST_SAID_AHEAD_BYTES:  # a command line can be longer than a pipe
+                    self._unsaid = line
+                else:
+                    said += os.write(inbox, line)
+
     def _feed(self, inbox: int) -> None:
         try:
             while True:
-                os.write(inbox, to_line(self._outgoing.get()))
+                line, self._unsaid = self._unsaid or to_line(self._outgoing.get()), b""
+                while line:  # a signal may cut a write short
+                    line = line[os.write(inbox, line) :]
         except BrokenPipeError:
             pass  # this courier is gone; the next is told everything again
         finally:
@@ -256,5 +268,3 @@ class CourierProcess:
 def can_start_courier() -> bool:
     """Whether this interpreter can be started again as a courier."""
     return bool(sys.executable) and not getattr(sys, "frozen", False) and hasattr(os, "posix_spawn")
-
-

@@ -15,7 +15,7 @@ from typing import Literal
 from overt.delivery.deliver import RunDelivery, has_live_owner
 from overt.delivery.lock import try_lock
 from overt.errors import JournalError, StoreError
-from overt.journal.folder import LOCK, iter_run_folders
+from overt.journal.folder import LOCK, iter_run_folders, segment_paths
 from overt.journal.owner import is_alive
 from overt.journal.reader import iter_heads, iter_records
 from overt.records import RunEnd, RunSpec
@@ -120,6 +120,8 @@ def sync(
     stores: dict[str, Store] = {}
     unavailable: dict[str, str] = {}
     for finding in find(base):
+        if finding.spec is None and not segment_paths(finding.folder):
+            continue  # its process died before it recorded anything
         if finding.spec is None:
             yield Outcome(finding, delivered=False, problem="no segment of it can be read by this version of overt")
             continue

@@ -33,6 +33,9 @@ from overt.records import (
 )
 
 FORMAT = 1
+MOST_WHOLE = 2**63 - 1
+"""The largest step: databases hold 64 bits."""
+_MOST_MS = 253_402_300_799_999
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
@@ -40,6 +43,10 @@ _END_STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 class BadLine(ValueError):
     """A line is not a record of this format; the message says which field."""
+
+
+class UnknownFormat(BadLine):
+    """A segment was written by another version of overt, whose lines may mean something else."""
 
 
 def encode_metric(name: str, value: float, step: int, time_ms: int, model: str | None, dataset: str | None) -> bytes:
@@ -77,23 +84,30 @@ def decode(line: bytes) -> Record | SegmentHead:
         raise BadLine(f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise BadLine("not a JSON object")
-    read = _READERS.get(fields.get("t"))  # type: ignore[arg-type]
+    kind = fields.get("t")
+    read = _READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise BadLine(f"unknown kind {fields.get('t')!r}")
+        raise BadLine(f"unknown kind {kind!r:.80}")
     try:
         return read(fields)
     except KeyError as error:
         raise BadLine(f"{fields['t']} lacks {error}") from error
 
 
+def is_key(text: str) -> bool:
+    """Whether ``text`` has the form of a run key."""
+    return _KEY.fullmatch(text) is not None
+
+
 def is_safe_path(path: str) -> bool:
     """Whether ``path`` is a relative POSIX path that stays inside the folder it is joined to."""
     parts = path.split("/")
     return (
-        0 < len(path) <= 1024
+        0 < len(path.encode("utf-8", "surrogatepass")) <= 1024  # a store puts a folder of its own before it
         and "\\" not in path
         and all(ord(character) >= 32 for character in path)
         and all(part not in ("", ".", "..") for part in parts)
+        and all(len(part.encode("utf-8", "surrogatepass")) <= 255 for part in parts)
         and ":" not in parts[0]  # a Windows drive
     )
 
@@ -191,6 +205,15 @@ def _whole(fields: Mapping[str, Any], name: str) -> int:
     value = fields[name]
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadLine(f"{name} must be a whole number (got {type(value).__name__})")
+    if not -MOST_WHOLE <= value <= MOST_WHOLE:
+        raise BadLine(f"{name} must have 64 bits (got {value})")
+    return value
+
+
+def _time(fields: Mapping[str, Any], name: str) -> int:
+    value = _whole(fields, name)
+    if not 0 <= value <= _MOST_MS:
+        raise BadLine(f"{name} must be milliseconds since 1970, before the year 10000 (got {value})")
     return value
 
 
@@ -217,8 +240,18 @@ def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _mapping_or_none(fields: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    return None if fields.get(name) is None else _mapping(fields, name)
+def _tree(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object with anything in it, though nothing so deep that it cannot be written down again."""
+    value = _mapping(fields, name)
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise BadLine(f"{name} is nested too deeply") from error
+    return value
+
+
+def _tree_or_none(fields: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    return None if fields.get(name) is None else _tree(fields, name)
 
 
 def _texts(fields: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -251,7 +284,7 @@ def _metric(fields: Mapping[str, Any]) -> Metric:
         _text(fields, "name"),
         _number(fields, "value"),
         _whole(fields, "step"),
-        _whole(fields, "ms"),
+        _time(fields, "ms"),
         _text_or_none(fields, "model"),
         _text_or_none(fields, "dataset"),
     )
@@ -270,13 +303,13 @@ def _model(fields: Mapping[str, Any]) -> Model:
         name=_path(fields, "name"),
         flavor=_text(fields, "flavor"),
         files=tuple(_artifact(file) for file in _list(fields, "files")),
-        flavor_fields=_mapping(fields, "flavor_fields"),
-        pyfunc_fields=_mapping(fields, "pyfunc_fields"),
-        signature=_mapping_or_none(fields, "signature"),
-        example=_mapping_or_none(fields, "example"),
+        flavor_fields=_tree(fields, "flavor_fields"),
+        pyfunc_fields=_tree(fields, "pyfunc_fields"),
+        signature=_tree_or_none(fields, "signature"),
+        example=_tree_or_none(fields, "example"),
         requirements=tuple(requirements),
         python_version=_text(fields, "python_version"),
-        created_ms=_whole(fields, "created_ms"),
+        created_ms=_time(fields, "created_ms"),
         model_type=_text(fields, "model_type"),
         params=_texts(fields, "params"),
         register_as=_text_or_none(fields, "register_as"),
@@ -287,29 +320,30 @@ def _end(fields: Mapping[str, Any]) -> RunEnd:
     status = _text(fields, "status")
     if status not in _END_STATUSES:
         raise BadLine(f"status must be one of {', '.join(_END_STATUSES)} (got {status!r})")
-    return RunEnd(status, _whole(fields, "ms"))  # type: ignore[arg-type]
+    return RunEnd(status, _time(fields, "ms"))  # type: ignore[arg-type]
 
 
 def _segment(fields: Mapping[str, Any]) -> SegmentHead:
     if _whole(fields, "format") != FORMAT:
-        raise BadLine(f"format {fields['format']} is not known to this version of overt, which reads {FORMAT}")
+        raise UnknownFormat(f"format {fields['format']} is not known to this version of overt, which reads {FORMAT}")
     run, owner = _mapping(fields, "run"), _mapping(fields, "owner")
     key = _text(run, "key")
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise BadLine("key must be 32 hexadecimal digits")
+    parent_key = _text_or_none(run, "parent_key")
+    if parent_key is not None and not is_key(parent_key):
+        raise BadLine("parent_key must be 32 hexadecimal digits")
     spec = RunSpec(
         key=key,
         name=_text(run, "name"),
         experiment=_text(run, "experiment"),
-        started_ms=_whole(run, "started_ms"),
+        started_ms=_time(run, "started_ms"),
         store=_text(run, "store"),
-        parent_key=_text_or_none(run, "parent_key"),
+        parent_key=parent_key,
         joined_run_id=_text_or_none(run, "joined_run_id"),
         tags=_texts(run, "tags"),
     )
-    return SegmentHead(
-        spec, Owner(_whole(owner, "pid"), *(_text(owner, name) for name in ("started", "host", "boot")))
-    )
+    return SegmentHead(spec, Owner(_whole(owner, "pid"), *(_text(owner, name) for name in ("started", "host", "boot"))))
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record | SegmentHead]] = {

@@ -38,14 +38,22 @@ def create_run_folder(folder: Path) -> None:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError), open(base / ".gitignore", "x", encoding="ascii") as file:
             file.write("*\n")
-    (folder / "files").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in (base / "runs", folder, folder / "files"):  # parents=True would give them the mode of the umask
+        made.mkdir(mode=0o700, exist_ok=True)
 
 
 def iter_run_folders(base: Path) -> Iterator[Path]:
     """The run folders below ``base``, oldest first."""
     runs = base / "runs"
     if runs.is_dir():
-        yield from sorted((p for p in runs.iterdir() if p.is_dir()), key=lambda p: (p.stat().st_ctime_ns, p.name))
+        yield from sorted((p for p in runs.iterdir() if p.is_dir()), key=_age)
+
+
+def _age(folder: Path) -> tuple[int, str]:
+    try:
+        return folder.stat().st_ctime_ns, folder.name
+    except FileNotFoundError:  # delivered and removed at this moment
+        return 0, folder.name
 
 
 def segment_paths(folder: Path) -> list[Path]:

@@ -49,7 +49,9 @@ def _started(pid: int) -> str | None:
         state, *fields = stat.rpartition(")")[2].split()
         return None if state in "ZX" else fields[18]
     try:  # macOS: no /proc, and kill(pid, 0) succeeds on zombies and on reused ids
-        listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=5)
+        listed = subprocess.run(
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     state, _, started = listed.stdout.strip().partition(" ")

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from overt.errors import JournalError
-from overt.journal.codec import BadLine, decode
+from overt.journal.codec import BadLine, UnknownFormat, decode
 from overt.journal.folder import blob_path, segment_paths
 from overt.records import Blob, Record, SegmentHead
 
 CHUNK_BYTES = 4 * 1024 * 1024
-"""Most that is held in memory of a segment; also the longest line that is read."""
+"""Most that is held in memory of a segment, a longer line excepted."""
+
+LONGEST_LINE_BYTES = 64 * 1024 * 1024
+"""The longest line that is read; what is longer is no record of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,31 @@ def read_head(path: Path) -> SegmentHead | None:
     """First line of a segment, or None while it is not there yet or is no head of a format known here."""
     try:
         with open_regular(path) as file:
-            line = file.readline(CHUNK_BYTES)
+            line = file.readline(LONGEST_LINE_BYTES)
         head = decode(line) if line.endswith(b"\n") else None
-    except (BadLine, FileNotFoundError):
+    except (BadLine, FileNotFoundError, JournalError):
         return None
     return head if isinstance(head, SegmentHead) else None
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the lines of a segment may be read: it is a regular file and of no format that is unknown here."""
+    try:
+        with open_regular(path) as file:
+            decode(file.readline(LONGEST_LINE_BYTES))
+    except (FileNotFoundError, JournalError, UnknownFormat):
+        return False
+    except BadLine:
+        pass  # a damaged head; the records behind it are whole
+    return True
 
 
 def read_batch(path: Path, offset: int, *, most_records: int = 1000) -> Batch:
     """Up to ``most_records`` records from the byte ``offset`` on; a line without its newline is left for later."""
     with open_regular(path) as file:
         file.seek(offset)
-        chunk = file.read(CHUNK_BYTES)
-        if b"\n" not in chunk and len(chunk) == CHUNK_BYTES:
+        chunk = _read_chunk(file)
+        if len(chunk) >= LONGEST_LINE_BYTES and b"\n" not in chunk:
             return Batch((), offset + len(chunk) + _skip_line(file), bad_lines=1)
     records: list[Record] = []
     bad_lines = start = 0
@@ -123,6 +138,16 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise JournalError(f"{path.name} is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def _read_chunk(file: BinaryIO) -> bytes:
+    """The next bytes, up to the end of a line at least where one line is longer than a chunk."""
+    chunk = file.read(CHUNK_BYTES)
+    has_line = b"\n" in chunk
+    while not has_line and len(chunk) < LONGEST_LINE_BYTES and (more := file.read(CHUNK_BYTES)):
+        chunk += more
+        has_line = b"\n" in more
+    return chunk
 
 
 def _skip_line(file: BinaryIO) -> int:

@@ -115,6 +115,7 @@ class JournalWriter:
     def store_bytes(self, data: bytes) -> Blob:
         """Put ``data`` into the spool under its own digest."""
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
+        self._hold()
         target = blob_path(self.folder, blob.sha256)
         if not target.exists():
             partial = self._partial()
@@ -126,6 +127,7 @@ class JournalWriter:
 
     def store_file(self, path: Path) -> Blob:
         """Copy the file at ``path`` into the spool, so that the user may change or delete it at once."""
+        self._hold()
         partial = self._partial()
         with _removed_on_failure(partial):
             shutil.copyfile(path, partial)
@@ -139,6 +141,7 @@ class JournalWriter:
     def sync(self) -> None:
         """Force lines, spooled files and their folder's entries to the disk (0.2 ms and up)."""
         with self._lock:
+            self._write_again_if_removed()
             descriptor = self._descriptor
             if descriptor is None and not self._unsynced:
                 return
@@ -165,6 +168,30 @@ class JournalWriter:
             os.close(self._descriptor)  # the parent's own descriptor, and with it the lock, stays
             self._descriptor = None
         self.segment = new_segment_name()
+        self._on_open = lambda: None  # the parent's courier sees it; a worker starts none
+
+    def _hold(self) -> None:
+        """Have the segment open, and with it the lock: else the file could be removed before its record is written."""
+        with self._lock:
+            if self._descriptor is None:
+                self._open()
+            self._write_again_if_removed()
+
+    def _write_again_if_removed(self) -> None:
+        """Bring back a segment whose file was removed under it (no deliverer does that): we still have its lines."""
+        removed = self._descriptor
+        if removed is None or os.fstat(removed).st_nlink > 0:
+            return
+        self._descriptor = None
+        try:
+            content = os.pread(removed, os.fstat(removed).st_size, 0)
+            self._write(self._open(), content.partition(b"\n")[2])
+        finally:
+            os.close(removed)
+        self._on_trouble(
+            f"the journal of run {self.spec.name} was removed while it was in use. Its lines are written again to "
+            f"{self.folder}; files recorded before that are lost"
+        )
 
     def _open(self) -> int:
         """Open the segment, heal its tail and write its head; again if it was removed in the meantime."""
@@ -200,7 +227,6 @@ class JournalWriter:
         self._reported_lost = self.lost
 
     def _partial(self) -> Path:
-        create_run_folder(self.folder)
         return self.folder / "files" / f"{new_segment_name()}.partial"
 
 

@@ -1,4 +1,4 @@
-"""A fitted model as bytes and the words that a store needs around them: made in milliseconds, opened by nobody on its way."""
+"""A fitted model as bytes and the words that a store needs around them: made in milliseconds, opened by nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted scikit-learn estimator as model files: pickled here, in milliseconds, and opened by nobody before it is loaded."""
+"""A fitted scikit-learn estimator as model files: pickled here, in milliseconds, and opened by nobody on its way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from overt.capture.requirements import dumps, requirements
 from overt.capture.signature import input_example, signature
 from overt.errors import ConfigurationError
 from overt.models.files import ModelFiles
-from overt.optional import require
+from overt.optional import is_installed, require
 
 ModelFormat = Literal["cloudpickle", "skops"]
 MODEL_FORMATS = ("cloudpickle", "skops")
@@ -46,8 +46,7 @@ def sklearn_model(
     Exception
         Whatever the estimator raises when it is pickled.
     """
-    if model_format not in MODEL_FORMATS:
-        raise ConfigurationError(f"`model_format` must be one of {', '.join(MODEL_FORMATS)} (got {model_format!r}).")
+    check_model_format(model_format)
     if model_format == "skops":
         content, modules, fields = _dump_skops(estimator)
     else:
@@ -80,6 +79,22 @@ def sklearn_model(
     )
 
 
+def check_model_format(model_format: str) -> None:
+    """Refuse what could not be written later.
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown format.
+    MissingExtra
+        Where the library that writes it is not installed.
+    """
+    if model_format not in MODEL_FORMATS:
+        raise ConfigurationError(f"`model_format` must be one of {', '.join(MODEL_FORMATS)} (got {model_format!r}).")
+    if not is_installed(model_format):
+        require(model_format, extra="sklearn")  # raises, and names the extra
+
+
 def _dump_skops(estimator: Any) -> tuple[bytes, frozenset[str], dict[str, Any]]:
     skops = require("skops.io", extra="sklearn")
     content: bytes = skops.dumps(estimator)
@@ -93,10 +108,12 @@ def _dump_skops(estimator: Any) -> tuple[bytes, frozenset[str], dict[str, Any]]:
 
 
 def _signature_and_example(estimator: Any, X: Any, method: str | None) -> tuple[dict[str, Any] | None, Any, str]:
-    """Signature and example, and a sentence if they could not be had: an estimator may refuse five rows."""
+    """Signature and example, and a sentence for what could not be had: an estimator may refuse five rows."""
     try:
         head = X.iloc[:_EXAMPLE_ROWS] if hasattr(X, "iloc") else X[:_EXAMPLE_ROWS]
         outputs = getattr(estimator, method)(head) if method else None
-        return signature(X, outputs), input_example(head), ""
-    except Exception as error:
+        found, example = signature(X, outputs), input_example(head)
+        missing = [name for name, part in (("signature", found), ("input example", example)) if part is None]
+        return found, example, f"no {' and no '.join(missing)}: MLflow has no form for such data" if missing else ""
+    except Exception as error:  # noqa: BLE001 - a user's estimator may raise anything
         return None, None, f"no signature: the model could not be tried on its first rows ({error})"

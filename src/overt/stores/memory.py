@@ -37,6 +37,7 @@ class MemoryRun:
     artifacts: dict[str, bytes] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
+    points: set[tuple[str, int, int, str]] = field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -68,7 +69,9 @@ class MemoryStore:
         for record in records:
             match record:
                 case Metric():
-                    if record not in run.history and not _is_nan_repeat(record, run.history):
+                    point = (record.name, record.step, record.time_ms, repr(record.value))  # NaN equals NaN as text
+                    if point not in run.points:
+                        run.points.add(point)
                         run.history.append(record)
                     run.metrics[record.name] = record.value
                 case Param():
@@ -111,13 +114,6 @@ class MemoryStore:
             return self.runs[run_id]
         except KeyError as error:
             raise StoreRejected(f"no run {run_id!r} in this store: create_run comes first") from error
-
-
-def _is_nan_repeat(metric: Metric, history: Sequence[Metric]) -> bool:
-    """Whether a NaN point is there already: NaN equals nothing, so ``in`` does not see it."""
-    return metric.value != metric.value and any(
-        (point.name, point.step, point.time_ms) == (metric.name, metric.step, metric.time_ms) for point in history
-    )
 
 
 _: Store = MemoryStore()

@@ -1,4 +1,4 @@
-"""What a store must do, and what it may do besides. A store is a projection: it can be rebuilt from journals at any time.
+"""What a store must do, and what it may do besides. A store is a projection: journals can rebuild it at any time.
 
 Everything here is called by delivery, never by a training loop.
 """

@@ -18,6 +18,8 @@ from overt.stores.protocols import Store
 
 MLFLOW_DEFAULT = "sqlite:///mlflow.db"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_BARE = ("databricks", "databricks-uc")  # whole URIs, in MLflow's own spelling
+_USERINFO = re.compile(r"://[^/@]*(?::.*)?@")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.+-]*):")
 
 
@@ -38,6 +40,8 @@ def resolve(uri: str, *, directory: Path) -> str:
     """
     match = _SCHEME.match(uri)
     scheme = match.group(1).lower() if match else ""
+    if uri in _BARE:
+        return uri
     if not scheme or scheme == "file":
         raise ConfigurationError(
             f"MLflow no longer takes plain folders as a store (got {uri!r}). Use a database file, such as "
@@ -56,7 +60,11 @@ def resolve(uri: str, *, directory: Path) -> str:
 def is_mlflow(uri: str) -> bool:
     """Whether MLflow's client takes this URI."""
     scheme = uri.partition(":")[0].lower()
-    return scheme in ("http", "https", "databricks", "databricks-uc") or scheme.partition("+")[0] in _DATABASES
+    return scheme in ("http", "https", "databricks", "databricks-uc") or _is_database(uri)
+
+
+def _is_database(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0].lower() in _DATABASES
 
 
 def check_installed(uri: str) -> None:
@@ -76,6 +84,8 @@ def check_installed(uri: str) -> None:
 
 def public_name(uri: str) -> str:
     """``uri`` without user, password and query: what may be shown and written down."""
+    if _is_database(uri):  # SQLAlchemy takes passwords as they are, with "/", "?" and "#" in them
+        uri = _USERINFO.sub("://", uri)
     parts = urlsplit(uri)
     if not parts.netloc:
         return uri.partition("?")[0]

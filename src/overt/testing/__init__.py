@@ -6,14 +6,29 @@ promises; ``FlakyStore`` breaks any store on purpose.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+from overt.optional import require
 
 if TYPE_CHECKING:
     from overt.testing.captured import captured_runs as captured_runs
+    from overt.testing.contract import StoreContract as StoreContract
+    from overt.testing.contract import StoredPoint as StoredPoint
+    from overt.testing.contract import StoredRun as StoredRun
+    from overt.testing.flaky import Fault as Fault
+    from overt.testing.flaky import FlakyStore as FlakyStore
 
-_HOMES = {"captured_runs": "overt.testing.captured"}
+_HOMES = {
+    "Fault": "overt.testing.flaky",
+    "FlakyStore": "overt.testing.flaky",
+    "StoreContract": "overt.testing.contract",
+    "StoredPoint": "overt.testing.contract",
+    "StoredRun": "overt.testing.contract",
+    "captured_runs": "overt.testing.captured",
+}
 
-__all__ = sorted(_HOMES)
+__all__ = ["Fault", "FlakyStore", "StoreContract", "StoredPoint", "StoredRun", "captured_runs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +36,6 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'overt.testing' has no attribute {name!r}")
+    if _HOMES[name] == "overt.testing.contract" and _HOMES[name] not in sys.modules:
+        require("pytest", extra="test").register_assert_rewrite(_HOMES[name])  # a failing contract shows its values
     return getattr(importlib.import_module(_HOMES[name]), name)

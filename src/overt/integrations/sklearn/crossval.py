@@ -1,11 +1,11 @@
-"""Cross-validation of one estimator: scores with their folds, failed folds marked, predictions never seen by their model."""
+"""Cross-validation of one estimator: scores with their folds, failed folds marked, predictions of rows never seen."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import cross_validate
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, indexable
 
 from overt.evaluation.regression import regress
 from overt.evaluation.report import Report
@@ -32,14 +32,15 @@ class CrossValidation:
         Folds whose fit or scoring raised.
     table : bytes
         One line per fold, as CSV.
-    report : Report or None
-        Of all out-of-fold predictions together; None where the estimator is neither classifier nor regressor.
+    report : callable
+        Computes the report of all out-of-fold predictions together: None where the estimator is neither classifier
+        nor regressor. It may raise for what has scores and no report, such as several outputs of several classes.
     """
 
     scores: Mapping[str, Sequence[float]]
     failed: tuple[int, ...]
     table: bytes
-    report: Report | None
+    report: Callable[[], Report | None]
 
     def means(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation (ddof 0) of each scorer over the folds that succeeded."""
@@ -66,12 +67,13 @@ def cross_validate_estimator(
 
     scikit-learn's own ``FitFailedWarning`` tells the user what a failed fold died of; if all fail, it raises.
     """
+    X, y = indexable(X, y)  # a coo matrix has no rows to take, and becomes csr
     result = cross_validate(
         clone(estimator),
         X,
         y,
         cv=cv,
-        scoring=named_scorers(estimator, scoring),
+        scoring=scoring if callable(scoring) else named_scorers(estimator, scoring),
         n_jobs=n_jobs,
         params=dict(fit_params) or None,
         return_estimator=True,
@@ -79,13 +81,15 @@ def cross_validate_estimator(
         error_score=numpy.nan,
     )
     scores = {name.removeprefix("test_"): list(map(float, v)) for name, v in result.items() if name.startswith("test_")}
+    if callable(scoring) and list(scores) == ["score"]:  # one that returns a dict has named its scores itself
+        scores = {_scorer_name(scoring): scores["score"]}
     n_folds = len(result["fit_time"])
     failed = tuple(fold for fold in range(n_folds) if any(math.isnan(values[fold]) for values in scores.values()))
     return CrossValidation(
         scores=scores,
         failed=failed,
         table=_table(result, scores, failed),
-        report=_out_of_fold(estimator, X, y, result, failed, class_names, pos_label),
+        report=lambda: _out_of_fold(estimator, X, y, result, failed, class_names, pos_label),
     )
 
 
@@ -98,14 +102,25 @@ def named_scorers(estimator: Any, scoring: Any) -> dict[str, Any]:
         return {str(name): check_scoring(estimator, scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, str) or callable(scoring):
         scoring = [scoring]
-    return {_scorer_name(scorer): check_scoring(estimator, scorer) for scorer in scoring}
+    scorers: dict[str, Any] = {}
+    for scorer in scoring:
+        name = unique = _scorer_name(scorer)
+        count = 1
+        while unique in scorers:  # two of make_scorer(f1_score, average=…)
+            count += 1
+            unique = f"{name}_{count}"
+        scorers[unique] = check_scoring(estimator, scorer)
+    if not scorers:
+        raise ValueError("`scoring` names no scorer")
+    return scorers
 
 
 def _scorer_name(scorer: Any) -> str:
     if isinstance(scorer, str):
         return scorer
     function = getattr(scorer, "_score_func", scorer)
-    return str(getattr(function, "__name__", type(function).__name__))
+    sign = "neg_" if getattr(scorer, "_sign", 1) < 0 else ""  # as scikit-learn names its own that are negated
+    return sign + str(getattr(function, "__name__", type(function).__name__))
 
 
 def _table(result: Mapping[str, Any], scores: Mapping[str, Sequence[float]], failed: Sequence[int]) -> bytes:
@@ -154,9 +169,9 @@ def _out_of_fold(
         return regress(true, predicted)
     scores, are_probabilities = _joined_scores(folds, X)
     return classify_predictions(
-        folds[0][0],
         true,
         predicted,
+        classes=_joined_classes([fitted for fitted, _ in folds]),
         scores=scores,
         are_probabilities=are_probabilities,
         class_names=class_names,
@@ -164,9 +179,17 @@ def _out_of_fold(
     )
 
 
+def _joined_classes(fitted: Sequence[Any]) -> Any:
+    """The classes that any fold has seen: a rare one may be missing from the training rows of some."""
+    classes: list[Any] = [getattr(estimator, "classes_", None) for estimator in fitted]
+    if any(c is None or isinstance(c, list) for c in classes):
+        return classes[0]
+    return numpy.unique(numpy.concatenate(classes))
+
+
 def _joined_scores(folds: Sequence[tuple[Any, Any]], X: Any) -> tuple[Any, bool]:
     """Scores of all folds, where every fold has seen the same classes, so that columns mean the same."""
-    classes = [getattr(fitted, "classes_", None) for fitted, _ in folds]
+    classes: list[Any] = [getattr(fitted, "classes_", None) for fitted, _ in folds]
     if any(isinstance(c, list) or c is None or not numpy.array_equal(c, classes[0]) for c in classes):
         return None, False
     found = [scores_of(fitted, _safe_indexing(X, test)) for fitted, test in folds]

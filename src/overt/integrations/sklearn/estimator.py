@@ -1,4 +1,4 @@
-"""``TrackedEstimator``: a scikit-learn meta-estimator by the book that records what it fits and changes nothing about it.
+"""``TrackedEstimator``: a scikit-learn meta-estimator by the book that records what it fits and changes nothing of it.
 
 ``__init__`` only stores; the fitted copy is ``estimator_`` and its run ``run_``; a method exists only if the wrapped
 estimator has it; predictions are those of the bare estimator to the last bit. Training goes on whatever happens to
@@ -8,10 +8,11 @@ tracking; only the user's own mistakes raise, in the first line of ``fit``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
+import numpy
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import check_cv
@@ -19,14 +20,15 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from overt.capture.dataset import dataset as describe_data
 from overt.capture.params import final_estimator
 from overt.errors import ConfigurationError
 from overt.evaluation.report import Report
-from overt.integrations.sklearn.cloning import copy_for_fit, is_warm
+from overt.integrations.sklearn.cloning import copy_for_fit, copy_for_partial_fit, is_warm
 from overt.integrations.sklearn.crossval import cross_validate_estimator, named_scorers
 from overt.integrations.sklearn.evaluating import can_be_evaluated, evaluate, is_clusterer
 from overt.integrations.sklearn.recording import FitRecorder
-from overt.models.sklearn import MODEL_FORMATS, ModelFormat
+from overt.models.sklearn import ModelFormat, check_model_format
 from overt.run import Run
 from overt.tracker import HookRun, Tracker, open_for_hook
 
@@ -100,6 +102,11 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     >>> runs[0].status, runs[0].params["max_iter"], report["accuracy"] == runs[0].metrics["accuracy"]
     ('FINISHED', '500', True)
     """
+
+    _n_evaluations: dict[str | None, int]
+    _model: str | None
+    _trained_on: str | None
+    _partial_hook: HookRun | None
 
     def __init__(
         self,
@@ -175,21 +182,25 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     @available_if(_inner_has("partial_fit"))
     def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit a little more. The first call starts a run; ``run_.finish()`` or the script's end closes it."""
-        if not hasattr(self, "estimator_") or not self._is_partial():
-            self._check()
+        hook = self._open_partial()
+        if hook is None:
+            self._check(None)
             hook = self._open()
-            fitted = copy_for_fit(self.estimator)
-            self._recorder(hook.run).params(fitted)
-            self._partial_hook, self.estimator_, self.run_ = hook, fitted, hook.run
-        with self._partial_hook.ending():
+            self._recorder(hook.run).params(self.estimator)
+            self._partial_hook, self.run_, self._n_evaluations = hook, hook.run, {}
+            self._model = self._trained_on = None
+        with hook.ending():
+            fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"))
             began = time.perf_counter()
-            self.estimator_.partial_fit(X, y, **fit_params)
+            fitted.partial_fit(X, y, **fit_params)
+            self.estimator_ = fitted
             self.run_.log_metric("partial_fit_seconds", time.perf_counter() - began)
         return self
 
     def _fit(self, X: Any, y: Any, fit_params: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
         """Fit through ``call`` and record it; what ``call`` returned."""
-        self._check()
+        self._check(y)
+        self._finish_partial()
         hook = self._reopened() or self._open()
         with hook.ending() as run:
             estimator = copy_for_fit(self.estimator, getattr(self, "estimator_", None))
@@ -199,8 +210,8 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             began = time.perf_counter()
             result = call(estimator)
             run.log_metric("fit_seconds", time.perf_counter() - began)
-            self._partial_hook = None
             self.estimator_, self.run_, self._n_evaluations = estimator, run, {}
+            self._model, self._trained_on = None, dataset
             self._record_fitted(recorder, X, y, fit_params, dataset)
         if hook.owned:
             run.finish()
@@ -211,12 +222,11 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Record what follows from the fit."""
         estimator = self.estimator_
-        model = None
         if self.log_model:
-            model = recorder.model(estimator, X, model_format=self.model_format, register_as=self.register_as)
+            self._model = recorder.model(estimator, X, model_format=self.model_format, register_as=self.register_as)
         if self.training_metrics and (y is not None or is_clusterer(estimator)):
             recorder.training_scores(
-                estimator, X, y, sample_weight=fit_params.get("sample_weight"), model=model, dataset=dataset
+                estimator, X, y, sample_weight=fit_params.get("sample_weight"), model=self._model, dataset=dataset
             )
         recorder.html(estimator)
         recorder.importances(estimator)
@@ -263,13 +273,19 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         NotFittedError
             Before ``fit``.
         ConfigurationError
-            For an estimator that neither classifies nor regresses nor clusters.
+            For an estimator that neither classifies nor regresses nor clusters, and for other data than that of the
+            fit where a clusterer cannot predict.
         """
         check_is_fitted(self)
         if not can_be_evaluated(self.estimator_):
             raise ConfigurationError(
                 f"evaluate() scores classifiers, regressors and clusterers "
                 f"(got a {type(final_estimator(self.estimator_)).__name__})."
+            )
+        if not hasattr(self.estimator_, "predict") and not self._was_trained_on(X, y):
+            raise ConfigurationError(
+                f"evaluate() needs an estimator that can predict, or the very data of its fit "
+                f"(got other data, and {type(final_estimator(self.estimator_)).__name__} has no predict)."
             )
         report = evaluate(
             self.estimator_,
@@ -282,7 +298,7 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         recorder = self._recorder(self.run_)
         dataset = recorder.dataset(X, y, name=name or "test", context="eval" if name is None else name)
         prefix = f"{name}_" if name else self._prefix_for(dataset)
-        recorder.report(report, prefix=prefix, model="model" if self.log_model else None, dataset=dataset)
+        recorder.report(report, prefix=prefix, model=self._model, dataset=dataset)
         return report
 
     def _prefix_for(self, dataset: str | None) -> str:
@@ -390,20 +406,49 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     def _innermost(self) -> Any:
         return self.__dict__.get("estimator_", self.estimator)
 
-    def _check(self) -> None:
+    def _check(self, y: Any) -> None:
         """Raise for what can only be the user's mistake, before anything is recorded or fitted."""
         if not hasattr(self.estimator, "fit") or isinstance(self.estimator, type):
-            raise ConfigurationError(f"`estimator` must be an estimator object with a fit method (got {self.estimator!r}).")
-        if self.model_format not in MODEL_FORMATS:
             raise ConfigurationError(
-                f"`model_format` must be one of {', '.join(MODEL_FORMATS)} (got {self.model_format!r})."
+                f"`estimator` must be an estimator object with a fit method (got {self.estimator!r})."
             )
+        for name, kinds, wording in (
+            ("run", Run, "a Run"),
+            ("parent", (Run, str), "a Run or the key of one"),
+            ("tracker", Tracker, "a Tracker"),
+        ):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), kinds):
+                raise ConfigurationError(f"`{name}` must be {wording} (got {getattr(self, name)!r}).")
+        check_model_format(self.model_format)
+        if self.register_as is not None and not self.log_model:
+            raise ConfigurationError(
+                f"`register_as` needs log_model=True, or there is no model to register (got {self.register_as!r})."
+            )
+        self._check_labels(y)
         if self.cv is not None:
             try:
-                check_cv(self.cv, classifier=is_classifier(self.estimator))
+                if not isinstance(self.cv, Iterator):  # to look into one is to use it up
+                    check_cv(self.cv, classifier=is_classifier(self.estimator))
                 named_scorers(self.estimator, self.scoring)
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"`cv` and `scoring` must be what cross_validate takes: {error}") from error
+
+    def _check_labels(self, y: Any) -> None:
+        """Compare ``class_names`` and ``pos_label`` with the labels before hours are spent on the fit."""
+        if (self.class_names is None and self.pos_label is None) or not is_classifier(self.estimator):
+            return
+        try:
+            labels = numpy.unique(numpy.asarray(y)).tolist() if numpy.ndim(y) == 1 else []
+        except (TypeError, ValueError):  # labels that do not sort: scikit-learn says what is wrong with them
+            return
+        fewest = len(labels) - (-1 in labels)  # -1 is no class of a semi-supervised estimator
+        if labels and self.class_names is not None and not fewest <= len(self.class_names) <= len(labels):
+            raise ConfigurationError(
+                f"`class_names` must name each of the {len(labels)} classes in order (got {len(self.class_names)} "
+                f"names); pass {len(labels)} names or leave it out."
+            )
+        if labels and self.pos_label is not None and self.pos_label not in labels:
+            raise ConfigurationError(f"`pos_label` must be one of the labels in y (got {self.pos_label!r}).")
 
     def _open(self) -> HookRun:
         return open_for_hook(
@@ -424,8 +469,21 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             return HookRun(self.run_, owned=False)
         return None
 
-    def _is_partial(self) -> bool:
-        return self.__dict__.get("_partial_hook") is not None and self.run_.status == "RUNNING"
+    def _open_partial(self) -> HookRun | None:
+        """The run that an earlier ``partial_fit`` opened, while it is open."""
+        hook: HookRun | None = self.__dict__.get("_partial_hook")
+        return hook if hook is not None and hook.run.status == "RUNNING" else None
+
+    def _finish_partial(self) -> None:
+        """End the run that ``partial_fit`` left open: a fit starts another, and nobody could reach it any more."""
+        hook = self._open_partial()
+        if hook is not None and hook.owned:
+            hook.run.finish()
+        self._partial_hook = None
+
+    def _was_trained_on(self, X: Any, y: Any) -> bool:
+        digest = (self._trained_on or "").rpartition("#")[2]
+        return bool(digest == describe_data(X, y, name="train").digest)
 
     def _recorder(self, run: Run) -> FitRecorder:
         return FitRecorder(run, self.class_names, self.pos_label)

@@ -38,9 +38,9 @@ def evaluate(
     if is_classifier(estimator):
         scores, are_probabilities = scores_of(estimator, X)
         return classify_predictions(
-            estimator,
             y,
             estimator.predict(X),
+            classes=getattr(estimator, "classes_", None),
             scores=scores,
             are_probabilities=are_probabilities,
             class_names=class_names,
@@ -53,23 +53,23 @@ def evaluate(
 
 
 def classify_predictions(
-    estimator: Any,
     y: Any,
     predicted: Any,
     *,
+    classes: Any,
     scores: Any,
     are_probabilities: bool,
     class_names: Sequence[str] | None,
     pos_label: Any,
     sample_weight: Any = None,
 ) -> Report:
-    """Compare predictions of a classifier with ``y``, in the order of its own classes."""
+    """Compare predictions of a classifier with ``y``, in the order of its ``classes``."""
     return classify(
         y,
         predicted,
         scores=scores,
         scores_are_probabilities=are_probabilities,
-        classes=getattr(estimator, "classes_", None),
+        classes=classes,
         class_names=class_names,
         pos_label=pos_label,
         sample_weight=sample_weight,
@@ -111,7 +111,7 @@ def names_of_features(estimator: Any, count: int) -> list[str]:
             names = list(estimator[:-1].get_feature_names_out())
         else:
             names = list(estimator.feature_names_in_)
-    except Exception:  # a step without names, or data without any: numbers then
+    except Exception:  # noqa: BLE001 - a step without names, or data without any: numbers then
         names = []
     return [str(name) for name in names] if len(names) == count else [f"x{index}" for index in range(count)]
 

@@ -1,4 +1,4 @@
-"""What a fitted estimator leaves in its run. Each part is recorded on its own: one that fails is said, and the rest stands."""
+"""What a fitted estimator leaves in its run. Each part is recorded on its own: where one fails, the rest stands."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class FitRecorder:
             params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
             files = sklearn_model(estimator, X, model_format=model_format, params=params)
             self.run.log_model(files, name=MODEL_NAME, register_as=register_as)
-            for note in files.notes:
-                self.run.set_tag("overt.model_note", note)
+            if files.notes:
+                self.run.set_tag("overt.model_note", "; ".join(files.notes))
             return MODEL_NAME
         return None
 
@@ -106,8 +106,10 @@ class FitRecorder:
             if result.failed:
                 self.run.set_tag("overt.cv_failed_folds", ", ".join(map(str, result.failed)))
             self.run.log_bytes(result.table, "cv_results.csv")
-            if result.report is not None:
-                self.run.log_report_files(replace(result.report, curves={}), prefix="cv_")
+            with self._part("out-of-fold report"):
+                report = result.report()
+                if report is not None:
+                    self.run.log_report_files(replace(report, curves={}), prefix="cv_")
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:

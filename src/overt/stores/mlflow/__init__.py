@@ -1,1 +1,1 @@
-"""MLflow as a store: the only room that imports mlflow, and it does so through ``MlflowClient`` with explicit run ids."""
+"""MLflow as a store: the only room that imports mlflow, used through ``MlflowClient`` with explicit run ids."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from overt.errors import StoreError, StoreRejected, StoreUnavailable
+from overt.errors import OvertError, StoreRejected, StoreUnavailable
 from overt.stores.uri import public_name
 
 _REFUSALS = {
@@ -46,7 +46,7 @@ def translated_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except StoreError:
+    except OvertError:
         raise
     except MlflowException as error:
         if error.error_code in _REFUSALS:

@@ -5,6 +5,7 @@ What is too long is shortened in plain sight, and the caller keeps the whole tex
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -26,7 +27,10 @@ def shortened(text: str, most: int, *, whole_in: str) -> str:
     """``text`` if it has at most ``most`` characters, else its beginning and a note of where the whole is."""
     if len(text) <= most:
         return text
-    note = f" … [cut, {len(text):,} characters, whole in {whole_in}]"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[
+        :8
+    ]  # texts that differ only later differ
+    note = f" … [cut, {len(text):,} characters, sha256 {digest}, whole in {whole_in}]"
     return text[: most - len(note)] + note
 
 

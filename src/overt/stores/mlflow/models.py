@@ -19,9 +19,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 
+from overt.errors import StoreRejected
 from overt.records import Model
 
 FILES_TAG = "overt.files_sha256"
+
+_UNDESCRIBABLE = (
+    MlflowException, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError, yaml.YAMLError,
+    FileExistsError, IsADirectoryError, NotADirectoryError,
+)  # fmt: skip
+"""What MLflow raises for fields and files that fit no MLmodel: this model's fault, whatever the store does."""
 
 
 def log_model(client: MlflowClient, *, experiment_id: str, run_id: str, model: Model, folder: Path) -> LoggedModel:
@@ -38,7 +45,11 @@ def log_model(client: MlflowClient, *, experiment_id: str, run_id: str, model: M
             model_type=model.model_type or None,
         )
     if logged.status != LoggedModelStatus.READY:
-        write_model_folder(model, folder, run_id=run_id, model_id=logged.model_id)
+        try:
+            write_model_folder(model, folder, run_id=run_id, model_id=logged.model_id)
+        except _UNDESCRIBABLE as error:
+            client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
+            raise StoreRejected(f"it fits no MLmodel file: {type(error).__name__}: {error}") from error
         client.log_model_artifacts(logged.model_id, str(folder))
         _log_output(client, run_id, logged.model_id)
         logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -102,8 +113,12 @@ def _log_output(client: MlflowClient, run_id: str, model_id: str) -> None:
 
 
 def _register(client: MlflowClient, name: str, logged: LoggedModel, run_id: str) -> None:
-    """Make the logged model a version of the registered model ``name``, once."""
-    source = f"models:/{logged.model_id}"
+    """Make the logged model a version of the registered model ``name``, once.
+
+    The source is the place of its files: MLflow's database stores look up ``models:/…`` in whatever tracking server the
+    process has set globally, which need not be this one.
+    """
+    source = logged.artifact_location
     try:
         client.create_registered_model(name)
     except MlflowException as error:

@@ -1,9 +1,10 @@
 """Names that MLflow refuses, spelled so that it takes them, and back: ``mAP@0.5`` arrives as ``mAP:at:0.5``.
 
 MLflow takes letters and digits of any script, ``_ - . : /`` and spaces, at most 250 characters, and refuses paths that
-are not normal (``a//b``). Each other character becomes a word between colons. A colon is left alone unless it would
-read as such a word, so ordinary names are unchanged and :func:`from_mlflow` undoes :func:`to_mlflow` exactly. Only
-a name cut for its length cannot be undone from itself: its whole text is kept in the tag ``overt.name.<digest>``.
+are not normal (``a//b``). Each other character becomes a word between colons. In a name that needs such a word, or that
+holds one by itself, every colon becomes one too; all other names are unchanged. So :func:`from_mlflow` undoes
+:func:`to_mlflow` exactly. Only a name cut for its length cannot be undone from itself: its whole text is kept in the
+tag ``overt.name.<digest>``.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ _WORDS = {
     ":": "colon",
 }
 _CHARACTERS = {word: character for character, word in _WORDS.items()}
-_ESCAPE = re.compile(rf":({'|'.join(_CHARACTERS)}|u[0-9a-f]+):")
-_REFUSED = re.compile(r"[^/\w.\- :]|\n")
+_ESCAPE = re.compile(rf":({'|'.join(_CHARACTERS)}|u(?:10[0-9a-f]{{4}}|[0-9a-f]{{1,5}})):")
+_REFUSED = re.compile(r"[^/\w.\- :]")
+_TO_ESCAPE = re.compile(r"[^/\w.\- ]")
+_TO_ESCAPE_IN_A_PATH = re.compile(r"[^\w\- ]")
 
 
 def to_mlflow(name: str, most: int = 250) -> str:
     """``name`` as MLflow takes it."""
-    spelled = _REFUSED.sub(_escaped, _ESCAPE.sub(lambda m: ":colon:" + m.group(1) + ":colon:", name))
-    if posixpath.normpath(spelled) != spelled or spelled.startswith(("/", "..")) or spelled == ".":
-        spelled = re.sub(r"[/.]", _escaped, spelled)
+    spelled = name
+    if _is_no_path(name):
+        spelled = _TO_ESCAPE_IN_A_PATH.sub(_escaped, name)
+    elif _REFUSED.search(name) or _ESCAPE.search(name):
+        spelled = _TO_ESCAPE.sub(_escaped, name)
     if len(spelled) > most:
-        mark = f" … {digest(name)}".replace("…", "--")
+        mark = f" -- {digest(name)}"
         spelled = spelled[: most - len(mark)] + mark
     return spelled
 
@@ -53,6 +58,11 @@ def is_cut(name: str, most: int = 250) -> bool:
 def digest(name: str) -> str:
     """Eight hexadecimal digits that stand for ``name``."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _is_no_path(name: str) -> bool:
+    """Whether MLflow, which makes file names of metric names, would read another path than is written."""
+    return posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == "."
 
 
 def _escaped(match: re.Match[str]) -> str:

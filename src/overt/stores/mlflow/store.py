@@ -2,7 +2,8 @@
 
 The run is found again by the tag ``overt.key``. Params of a run cannot change in MLflow: a changed one becomes the tag
 ``param_drift.<name>`` instead of a lost batch. Metric values that MLflow cannot hold (infinities become 1.797e308) are
-named in a tag ``overt.infinite.<name>``. Only the tracking client is used, never the fluent global run.
+named in a tag ``overt.infinite.<name>``. Of a dataset with several contexts MLflow keeps the first; the others stand in
+a tag ``overt.contexts.<name>.<digest>``. Only the tracking client is used, never the fluent global run.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class _Known:
     experiment_id: str
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    contexts: dict[tuple[str, str], str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,32 +76,33 @@ class MlflowStore:
                 self._client.set_tag(spec.joined_run_id, KEY_TAG, spec.key)
                 return spec.joined_run_id
             experiment_id = self._experiment_id(spec.experiment)
-            return self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec)
+            short, long = _short_tags(self._start_tags(experiment_id, spec))
+            run_id = self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec, short)
+            self._keep_whole(run_id, TAGS_FILE, long)
+            return run_id
 
     def log_batch(self, run_id: str, records: Sequence[Batchable]) -> None:
         """Add metrics, params, tags and datasets within MLflow's limits."""
-        with translated_errors(self._uri):
+        with self._errors_about(run_id):
             known = self._know(run_id)
-            try:
-                self._log_datasets(run_id, [record for record in records if isinstance(record, Dataset)])
-                tags = {r.name: r.value for r in records if isinstance(r, Tag)}
-                params = self._new_params(run_id, known, [r for r in records if isinstance(r, Param)], tags)
-                metrics = [self._metric(run_id, known, r, tags) for r in records if isinstance(r, Metric)]
-                self._send(run_id, metrics, params, self._short_tags(run_id, tags))
-            except MlflowException as error:
-                self._raise_if_deleted(run_id)
-                raise error
+            tags = {r.name: r.value for r in records if isinstance(r, Tag)}
+            self._log_datasets(run_id, known, [r for r in records if isinstance(r, Dataset)], tags)
+            params = self._new_params(run_id, known, [r for r in records if isinstance(r, Param)], tags)
+            metrics = [self._metric(run_id, known, r, tags) for r in records if isinstance(r, Metric)]
+            short, long = _short_tags(tags)
+            self._keep_whole(run_id, TAGS_FILE, long)
+            self._send(run_id, metrics, params, short)
             known.params.update(params)
-            known.tags.update(tags)
+            known.tags.update(short)
 
     def log_artifacts(self, run_id: str, folder: Path) -> None:
         """Upload every file below ``folder``."""
-        with translated_errors(self._uri):
+        with self._errors_about(run_id):
             self._client.log_artifacts(run_id, str(folder))
 
     def log_model(self, run_id: str, model: Model, folder: Path) -> str:
         """Add the model as a logged model, READY and an output of the run; its ``models:/`` URI."""
-        with translated_errors(self._uri):
+        with self._errors_about(run_id):
             known = self._know(run_id)
             logged = log_model(
                 self._client, experiment_id=known.experiment_id, run_id=run_id, model=model, folder=folder
@@ -114,7 +117,7 @@ class MlflowStore:
 
     def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
         """Set the ending with the time at which it was recorded."""
-        with translated_errors(self._uri):
+        with self._errors_about(run_id):
             self._client.set_terminated(run_id, status, ended_ms)
 
     def close(self) -> None:
@@ -148,22 +151,37 @@ class MlflowStore:
         )
         return found[0].info.run_id if found else None
 
-    def _create_run(self, experiment_id: str, spec: RunSpec) -> str:
+    def _start_tags(self, experiment_id: str, spec: RunSpec) -> dict[str, str]:
         tags = dict(spec.tags) | {KEY_TAG: spec.key}
         if spec.parent_key:
             parent_id = self._find_run(experiment_id, spec.parent_key)
             tags |= {"mlflow.parentRunId": parent_id} if parent_id else {"overt.parent_key": spec.parent_key}
-        short = {name: limits.shortened(text, limits.TAG_CHARACTERS, whole_in="the journal") for name, text in tags.items()}
-        run = self._client.create_run(experiment_id, start_time=spec.started_ms, tags=short, run_name=spec.name)
+        return tags
+
+    def _create_run(self, experiment_id: str, spec: RunSpec, tags: dict[str, str]) -> str:
+        name = tags.get("mlflow.runName", spec.name)  # MLflow refuses two that differ
+        run = self._client.create_run(experiment_id, start_time=spec.started_ms, tags=tags, run_name=name)
         run_id = str(run.info.run_id)
-        self._known[run_id] = _Known(experiment_id, tags=short)
+        self._known[run_id] = _Known(experiment_id, tags=tags)
         return run_id
 
     def _know(self, run_id: str) -> _Known:
         if run_id not in self._known:
             run = self._client.get_run(run_id)
-            self._known[run_id] = _Known(run.info.experiment_id, dict(run.data.params), dict(run.data.tags))
+            self._known[run_id] = _Known(
+                run.info.experiment_id, dict(run.data.params), dict(run.data.tags), _contexts(run)
+            )
         return self._known[run_id]
+
+    @contextmanager
+    def _errors_about(self, run_id: str) -> Iterator[None]:
+        """Errors as a store may raise them; a deleted run can be restored, so nothing of it is refused for good."""
+        with translated_errors(self._uri):
+            try:
+                yield
+            except MlflowException:
+                self._raise_if_deleted(run_id)
+                raise
 
     def _raise_if_deleted(self, run_id: str) -> None:
         """Say that the whole run is refused, before each of its records is tried alone."""
@@ -177,10 +195,10 @@ class MlflowStore:
     # -- records to entities -------------------------------------------------------------------------------------------
 
     def _metric(self, run_id: str, known: _Known, metric: Metric, tags: dict[str, str]) -> mlflow_entities.Metric:
-        name = self._name(metric.name, tags)
+        name = _name(metric.name, tags)
         if math.isinf(metric.value):
-            note = f"overt.infinite.{name}"[: limits.NAME_CHARACTERS]
-            if note not in known.tags:
+            note = f"overt.infinite.{metric.name}"
+            if to_mlflow(note, limits.NAME_CHARACTERS) not in known.tags:
                 tags.setdefault(note, f"{metric.value} first at step {metric.step}")
         dataset, _, dataset_digest = (metric.dataset or "").rpartition("#")
         return mlflow_entities.Metric(
@@ -202,45 +220,29 @@ class MlflowStore:
             known.models[name] = logged.model_id
         return known.models[name]
 
-    def _new_params(
-        self, run_id: str, known: _Known, records: Sequence[Param], tags: dict[str, str]
-    ) -> dict[str, str]:
+    def _new_params(self, run_id: str, known: _Known, records: Sequence[Param], tags: dict[str, str]) -> dict[str, str]:
         """Params that MLflow does not have yet; changed ones go to ``tags`` as drift, long ones whole to a file."""
+        if records:  # asked anew: the caller of a joined run, too, records params in it
+            known.params = dict(self._client.get_run(run_id).data.params)
         new: dict[str, str] = {}
         whole: dict[str, str] = {}
         for record in records:
-            name = self._name(record.name, tags)
+            name = _name(record.name, tags)
             text = limits.shortened(record.value, limits.PARAM_CHARACTERS, whole_in=PARAMS_FILE)
-            if text != record.value:
-                whole[record.name] = record.value
             recorded = new.get(name, known.params.get(name))
             if recorded is None:
                 new[name] = text
+                if text != record.value:
+                    whole[record.name] = record.value
             elif recorded != text:
-                tags[f"param_drift.{name}"[: limits.NAME_CHARACTERS]] = record.value
-        if whole:
-            self._keep_whole(run_id, PARAMS_FILE, whole)
+                tags[f"param_drift.{record.name}"] = record.value
+        self._keep_whole(run_id, PARAMS_FILE, whole)
         return new
-
-    def _short_tags(self, run_id: str, tags: dict[str, str]) -> dict[str, str]:
-        named = {self._name(name, tags): value for name, value in list(tags.items())}
-        long = {name: value for name, value in named.items() if len(value) > limits.TAG_CHARACTERS}
-        if long:
-            self._keep_whole(run_id, TAGS_FILE, long)
-        extra = {name: value for name, value in tags.items() if name.startswith("overt.name.")}
-        return {
-            name: limits.shortened(value, limits.TAG_CHARACTERS, whole_in=TAGS_FILE)
-            for name, value in (named | extra).items()
-        }
-
-    def _name(self, name: str, tags: dict[str, str]) -> str:
-        """``name`` as MLflow takes it; one that had to be cut is kept whole in a tag."""
-        if is_cut(name, limits.NAME_CHARACTERS):
-            tags[f"overt.name.{digest(name)}"] = name
-        return to_mlflow(name, limits.NAME_CHARACTERS)
 
     def _keep_whole(self, run_id: str, file_name: str, texts: dict[str, str]) -> None:
         """Add ``texts`` to the JSON artifact ``file_name`` of the run."""
+        if not texts:
+            return
         with tempfile.TemporaryDirectory(prefix="overt-") as folder:
             kept: dict[str, str] = {}
             if any(file.path == file_name for file in self._client.list_artifacts(run_id)):
@@ -250,9 +252,14 @@ class MlflowStore:
                 path.write_text(json.dumps(kept | texts, indent=2, ensure_ascii=False), "utf-8")
                 self._client.log_artifact(run_id, str(path))
 
-    def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
-        if datasets:
-            self._client.log_inputs(run_id, [_dataset_input(dataset) for dataset in datasets])
+    def _log_datasets(self, run_id: str, known: _Known, records: Sequence[Dataset], tags: dict[str, str]) -> None:
+        for record in records:
+            if known.contexts.setdefault((record.name, record.digest), record.context) != record.context:
+                note = f"overt.contexts.{record.name}.{record.digest}"
+                listed = tags.get(note) or known.tags.get(to_mlflow(note, limits.NAME_CHARACTERS)) or "[]"
+                tags[note] = json.dumps(list(dict.fromkeys([*json.loads(listed), record.context])), ensure_ascii=False)
+        if records:
+            self._client.log_inputs(run_id, [_dataset_input(record) for record in records])
 
     def _send(
         self,
@@ -275,6 +282,37 @@ class MlflowStore:
             self._client.log_batch(run_id, params=some_params)
         for some_tags in limits.in_slices(tag_list, limits.TAGS_PER_BATCH):
             self._client.log_batch(run_id, tags=some_tags)
+
+
+def _short_tags(tags: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """``tags`` as MLflow takes them, and whole the texts of those that had to be cut."""
+    named: dict[str, str] = {}
+    for name in tags:
+        _name(name, named)
+    named |= tags
+    long = {name: text for name, text in named.items() if len(text) > limits.TAG_CHARACTERS}
+    short = {
+        to_mlflow(name, limits.NAME_CHARACTERS): limits.shortened(text, limits.TAG_CHARACTERS, whole_in=TAGS_FILE)
+        for name, text in named.items()
+    }
+    return short, long
+
+
+def _name(name: str, tags: dict[str, str]) -> str:
+    """``name`` as MLflow takes it; one that had to be cut is kept whole in a tag."""
+    if is_cut(name, limits.NAME_CHARACTERS):
+        tags[f"overt.name.{digest(name)}"] = name
+    return to_mlflow(name, limits.NAME_CHARACTERS)
+
+
+def _contexts(run: mlflow_entities.Run) -> dict[tuple[str, str], str]:
+    """The one context that MLflow has of each dataset."""
+    return {
+        (item.dataset.name, item.dataset.digest): tag.value
+        for item in (run.inputs.dataset_inputs if run.inputs else ())
+        for tag in item.tags
+        if tag.key == "mlflow.data.context"
+    }
 
 
 def _dataset_input(dataset: Dataset) -> mlflow_entities.DatasetInput:

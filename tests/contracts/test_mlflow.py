@@ -1,0 +1,128 @@
+"""The contract on MLflow: a database file, and a real server over HTTP. Read back with MLflow's client alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import FileInfo
+
+from overt.stores.mlflow.connection import connect
+from overt.stores.mlflow.names import from_mlflow
+from overt.stores.mlflow.store import MlflowStore
+from overt.testing import StoreContract, StoredPoint, StoredRun
+
+DRIFT = "param_drift."
+LARGEST = 1.7976931348623157e308
+
+
+class MlflowContract(StoreContract):
+    def reopened(self, store: MlflowStore) -> MlflowStore:
+        return MlflowStore(store._client, store._uri)
+
+    def read(self, store: MlflowStore, run_id: str) -> StoredRun:
+        return read_run(store._client, run_id)
+
+
+@pytest.fixture(scope="module")
+def database(empty_mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+    """One database for all tests here: each has runs of its own, and opening one takes longer than most tests."""
+    copied = shutil.copyfile(empty_mlflow_database, tmp_path_factory.mktemp("contract") / "mlflow.db")
+    return connect(f"sqlite:///{copied}")
+
+
+class TestSqlite(MlflowContract):
+    @pytest.fixture
+    def store(self, database: MlflowClient) -> MlflowStore:
+        return MlflowStore(database, database.tracking_uri)
+
+
+class TestServer(MlflowContract):
+    @pytest.fixture
+    def store(self, mlflow_server: str) -> MlflowStore:
+        return MlflowStore.open(mlflow_server)
+
+
+def read_run(client: MlflowClient, run_id: str) -> StoredRun:
+    """What MLflow holds, with what the store's documentation says of names, long texts and infinities undone."""
+    run = client.get_run(run_id)
+    tags = dict(run.data.tags)
+    mark = "overt.name."
+    whole_names = {name.removeprefix(mark): text for name, text in tags.items() if name.startswith(mark)}
+
+    def named(name: str) -> str:
+        return whole_names.get(name.rpartition(" -- ")[2]) or from_mlflow(name)
+
+    artifacts = _artifacts(client, run_id)
+    whole_params = json.loads(artifacts.pop("params.json", b"{}"))
+    whole_tags = json.loads(artifacts.pop("tags.json", b"{}"))
+    tags = {named(name): whole_tags.get(named(name), text) for name, text in tags.items()}
+    experiment = client.get_experiment(run.info.experiment_id)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    contexts = {
+        (item.dataset.name, item.dataset.digest, tag.value)
+        for item in inputs
+        for tag in item.tags
+        if tag.key == "mlflow.data.context"
+    }
+    for name, data_digest, _ in list(contexts):
+        also = tags.get(f"overt.contexts.{name}.{data_digest}", "")
+        contexts |= {(name, data_digest, context) for context in json.loads(also or "[]")}
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return StoredRun(
+        name=run.info.run_name,
+        experiment=experiment.name,
+        status=run.info.status,
+        started_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
+        params={named(name): whole_params.get(named(name), text) for name, text in run.data.params.items()},
+        drifted={name.removeprefix(DRIFT): text for name, text in tags.items() if name.startswith(DRIFT)},
+        tags=tags,
+        points=tuple(
+            StoredPoint(named(name), point.step, point.timestamp, _value(named(name), point.value, tags))
+            for name in run.data.metrics
+            for point in client.get_metric_history(run_id, name)
+        ),
+        artifacts=artifacts,
+        datasets=frozenset(contexts),
+        models={client.get_logged_model(item.model_id).name: f"models:/{item.model_id}" for item in outputs},
+        parent_id=tags.get("mlflow.parentRunId"),
+    )
+
+
+def _value(name: str, value: float, tags: dict[str, str]) -> float:
+    if abs(value) == LARGEST and f"overt.infinite.{name}" in tags:
+        return math.copysign(math.inf, value)
+    return value
+
+
+def _artifacts(client: MlflowClient, run_id: str) -> dict[str, bytes]:
+    run = client.get_run(run_id)
+    found = {item.path: _download(client, run_id, item.path) for item in _files(client, run_id, None)}
+    for output in run.outputs.model_outputs if run.outputs else []:
+        logged = client.get_logged_model(output.model_id)
+        folder = Path(download_artifacts(logged.artifact_location, tracking_uri=client.tracking_uri))
+        own = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
+        found |= {
+            f"{logged.name}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name not in own
+        }
+    return found
+
+
+def _files(client: MlflowClient, run_id: str, path: str | None) -> list[FileInfo]:
+    listed = client.list_artifacts(run_id, path)
+    below = [file for item in listed if item.is_dir for file in _files(client, run_id, item.path)]
+    return [item for item in listed if not item.is_dir] + below
+
+
+def _download(client: MlflowClient, run_id: str, path: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, path, folder)).read_bytes()

@@ -1,0 +1,268 @@
+"""The courier and its supervisor, as real processes around a real script."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.delivery.kept import KeptStore, install, only_run
+
+from overt.delivery.sync import sync
+from overt.journal.folder import iter_run_folders
+from overt.journal.owner import _started
+
+ROOT = Path(__file__).parents[3]
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    return tmp_path / "kept" / "runs.pickle"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, kept: Path) -> dict[str, str]:
+    kept.parent.mkdir()
+    site = install(tmp_path / "site")
+    path = os.pathsep.join([str(site), str(ROOT), str(ROOT / "src")])
+    return {**os.environ, "PYTHONPATH": path, "OVERT_STORE": f"kept:{kept}"}
+
+
+@pytest.fixture
+def script(environment: dict[str, str]) -> Script:
+    def run(text: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        start = "import os, signal, sys, time, overt\nfrom overt.delivery.dispatch import dispatch\n"
+        return subprocess.run(
+            [sys.executable, *options, "-c", start + text],
+            env=environment | variables,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+
+    return run
+
+
+def until(is_so: Callable[[], object], *, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_a_script_ends_with_everything_delivered_and_nothing_left(script: Script, kept: Path, tmp_path: Path) -> None:
+    ended = script("""
+with overt.start_run("mine", params={"lr": 0.1}) as run:
+    for step in range(500):
+        run.log_metric("loss", 1 / (step + 1), step=step)
+    run.log_text("hello", "notes/a.txt")
+assert overt.wait(20)
+print(dispatch().courier_pid)
+""")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    run = only_run(kept)
+    assert (run.status, run.params, len(run.history)) == ("FINISHED", {"lr": "0.1"}, 500)
+    assert run.artifacts["notes/a.txt"] == b"hello"
+    assert {"overt/environment.json", "overt/packages.json"} <= run.artifacts.keys()
+    assert list(iter_run_folders(tmp_path / ".overt")) == []
+    pid = int(ended.stdout)
+    assert {line.split()[0] for line in kept.with_suffix(".calls").read_text().splitlines()} == {str(pid)}
+    until(lambda: _started(pid) is None)
+
+
+def test_a_killed_courier_is_replaced_and_nothing_doubles(script: Script, kept: Path) -> None:
+    ended = script("""
+seen = set()
+def courier():
+    while dispatch().courier_pid in seen | {None}:
+        time.sleep(0.001)
+    seen.add(dispatch().courier_pid)
+    return dispatch().courier_pid
+with overt.start_run("mine") as run:
+    for step in range(4000):
+        run.log_metric("loss", 0.5, step=step)
+        if step in (1000, 2500):
+            run.flush()
+            pid = courier()
+            if step == 2500:
+                assert dispatch().wait([run.key], timeout_s=20, patience_s=20)
+                run.log_metric("between", 1.0)
+            os.kill(pid, signal.SIGKILL)
+    courier()
+assert overt.wait(30)
+assert len(seen) == 3, seen
+""")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    run = only_run(kept)
+    assert run.status == "FINISHED"
+    assert sorted(point.step for point in run.history if point.name == "loss") == list(range(4000))
+
+
+@pytest.mark.parametrize("interpreter", ["", "/bin/false", "/nonexistent/python"])
+def test_where_no_courier_can_be_started_one_warning_is_given_and_delivery_is_inline(
+    script: Script, kept: Path, interpreter: str
+) -> None:
+    ended = script(
+        f"""
+sys.executable = {interpreter!r}
+for number in range(3):
+    with overt.start_run(f"run {{number}}") as run:
+        run.log_metric("x", number)
+deadline = time.monotonic() + 20
+while not dispatch()._hopeless and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert overt.wait(20)
+with overt.start_run("later") as run:
+    run.log_metric("x", 3)
+""",
+        "-W",
+        "always",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("OvertWarning") == 1, ended.stderr
+    assert "overt sync" in ended.stderr
+    from tests.unit.delivery.kept import load
+
+    runs = load(kept).runs.values()
+    assert sorted(run.metrics["x"] for run in runs) == [0.0, 1.0, 2.0, 3.0]
+    assert {run.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.parametrize("interpreter", ["", "/nonexistent/python"])
+def test_a_warning_that_is_an_error_is_printed_and_never_raised_into_training(
+    script: Script, kept: Path, interpreter: str
+) -> None:
+    ended = script(
+        f"""
+sys.executable = {interpreter!r}
+with overt.start_run() as run:
+    run.log_metric("x", 1)
+assert overt.wait(20)
+""",
+        "-W",
+        "error",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("overt: no courier process") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert only_run(kept).metrics == {"x": 1.0}
+
+
+def test_a_store_that_is_away_costs_one_warning_and_no_record(script: Script, kept: Path, tmp_path: Path) -> None:
+    away = kept.with_suffix(".away")
+    away.touch()
+    ended = script(
+        """
+with overt.start_run() as run:
+    for step in range(100):
+        run.log_metric("x", step)
+assert not overt.wait(1.0)
+""",
+        "-W",
+        "always",
+        OVERT_WAIT="0.1",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("OvertWarning") == 1, ended.stderr
+    assert "overt sync" in ended.stderr
+    assert not kept.exists()
+    (folder,) = iter_run_folders(tmp_path / ".overt")
+    away.unlink()
+    until(lambda: kept.exists() and only_run(kept).status == "FINISHED", seconds=40)
+    assert len(only_run(kept).history) == 100
+    until(lambda: not folder.exists())
+
+
+def test_a_killed_script_is_noticed_by_its_courier_which_closes_the_run(
+    environment: dict[str, str], kept: Path, tmp_path: Path
+) -> None:
+    text = """
+import time, overt
+from overt.delivery.dispatch import dispatch
+run = overt.start_run("mine")
+for step in range(200):
+    run.log_metric("x", step)
+run.log_text("left", "left.txt")
+while dispatch().courier_pid is None:  # one that was never started is the doctor's case
+    time.sleep(0.001)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    until(lambda: kept.exists() and only_run(kept).status == "KILLED")
+    run = only_run(kept)
+    assert [point.step for point in run.history] == list(range(200))
+    assert run.artifacts["left.txt"] == b"left"
+    until(lambda: not list(iter_run_folders(tmp_path / ".overt")))
+
+
+def test_a_manual_run_stays_until_it_is_synced_and_a_second_sync_sends_nothing(
+    script: Script, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = script(
+        """
+with overt.start_run("mine") as run:
+    run.log_metric("x", 1)
+assert dispatch().courier_pid is None
+""",
+        OVERT_DELIVERY="manual",
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not kept.exists()
+    monkeypatch.setattr("overt.delivery.sync.open_store", KeptStore)
+    for keep in (True, True, False):
+        (outcome,) = sync(tmp_path / ".overt", store_of=lambda spec: f"kept:{kept}", keep=keep)
+        assert outcome.delivered
+        calls = kept.with_suffix(".calls").read_text()
+    assert calls.count("log_batch") == only_calls(calls)
+    assert only_run(kept).metrics == {"x": 1.0}
+    assert list(sync(tmp_path / ".overt", store_of=lambda spec: f"kept:{kept}")) == []
+
+
+def only_calls(calls: str) -> int:
+    """How many batches one delivery of a manual run makes: its tags before and its metric after the captured files."""
+    return 2 if calls.count("log_artifacts") == 1 else -1
+
+
+def test_a_script_that_does_not_wait_is_delivered_after_it(script: Script, kept: Path, tmp_path: Path) -> None:
+    ended = script(
+        """
+with overt.start_run() as run:
+    run.log_metric("x", 1)
+""",
+        OVERT_WAIT="0",
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    until(lambda: kept.exists() and only_run(kept).status == "FINISHED")
+    until(lambda: not list(iter_run_folders(tmp_path / ".overt")))
+
+
+def test_a_late_record_of_a_removed_journal_arrives(script: Script, kept: Path) -> None:
+    ended = script("""
+with overt.start_run() as run:
+    run.log_metric("x", 1)
+assert overt.wait(20)
+deadline = time.monotonic() + 20
+while os.path.exists(f"{os.environ['OVERT_DIR']}/runs/{run.key}") and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert not os.path.exists(f"{os.environ['OVERT_DIR']}/runs/{run.key}")
+run.log_metric("f1_score", 0.5)
+run.log_text("late", "late.txt")
+assert overt.wait(20)
+print(run.id)
+""")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    run = only_run(kept)
+    assert (run.metrics, run.status, run.artifacts["late.txt"]) == ({"x": 1.0, "f1_score": 0.5}, "FINISHED", b"late")
+    assert ended.stdout.strip() == run.id

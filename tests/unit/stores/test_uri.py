@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from overt.errors import ConfigurationError
+from overt.stores.uri import is_mlflow, public_name, resolve
+
+HERE = Path("/home/me/project")
+
+
+@pytest.mark.parametrize(
+    ("given", "resolved"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////home/me/project/mlflow.db"),
+        ("sqlite:///../other/mlflow.db", "sqlite:////home/me/other/mlflow.db"),
+        ("sqlite:////abs/mlflow.db", "sqlite:////abs/mlflow.db"),
+        ("sqlite:///a.db?timeout=5", "sqlite:////home/me/project/a.db?timeout=5"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("postgresql+psycopg://u:p@h/db", "postgresql+psycopg://u:p@h/db"),
+        ("databricks", None),
+    ],
+)
+def test_a_relative_database_becomes_absolute_and_the_rest_stays(given: str, resolved: str | None) -> None:
+    if resolved is None:
+        pytest.skip("a bare word is no URI here")
+    assert resolve(given, directory=HERE) == resolved
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "file:./mlruns", "./mlruns", "/tmp/mlruns", "mlruns"])
+def test_mlflows_retired_file_store_raises_with_both_ways_out(uri: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        resolve(uri, directory=HERE)
+    assert "sqlite:///mlflow.db" in str(raised.value)
+    assert "http://localhost:5000" in str(raised.value)
+    assert uri in str(raised.value)
+
+
+def test_an_unknown_scheme_raises_and_names_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"http, https, sqlite.*got 'ftp://x'"):
+        resolve("ftp://x", directory=HERE)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://user:secret@host:5000/path", "http://host:5000/path"),
+        ("https://host/path?token=secret#secret", "https://host/path"),
+        ("postgresql://user:secret@host/db", "postgresql://host/db"),
+        ("postgresql://user:sec@ret@host/db", "postgresql://host/db"),
+        ("postgresql://user:sec/ret@host/db", "postgresql://host/db"),
+        ("postgresql://user:sec#ret@host/db", "postgresql://host/db"),
+        ("postgresql://user:sec?ret@host/db?sslmode=require", "postgresql://host/db"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://host/a@b", "http://host/a@b"),
+    ],
+)
+def test_the_public_name_has_no_credentials(uri: str, shown: str) -> None:
+    assert public_name(uri) == shown
+    assert "sec" not in public_name(uri)
+    assert public_name(public_name(uri)) == shown
+
+
+def test_what_mlflow_takes_is_told_by_the_scheme() -> None:
+    assert all(
+        map(is_mlflow, ["http://h", "HTTPS://h", "sqlite:///a.db", "mysql+pymysql://h/db", "databricks://profile"])
+    )
+    assert not any(map(is_mlflow, ["jsonl:runs", "ftp://h", "memory:"]))

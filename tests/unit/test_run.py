@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import threading
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import overt
+from overt import clock
+from overt.errors import OvertError, RecordError
+from overt.run import Run
+from overt.stores.memory import MemoryRun
+
+
+@pytest.fixture
+def captured() -> Any:
+    with overt.testing.captured_runs() as runs:
+        yield runs
+
+
+@pytest.fixture
+def run(captured: list[MemoryRun]) -> Run:
+    return overt.start_run("mine")
+
+
+@pytest.fixture
+def stored(run: Run, captured: list[MemoryRun]) -> MemoryRun:
+    return captured[0]
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(-2, 4), st.integers(-3, 3)), max_size=30))
+def test_no_two_points_of_a_name_share_step_and_time_whatever_the_clock_does(
+    calls: list[tuple[str, int | None, int]],
+) -> None:
+    now = 1_000_000
+    with overt.testing.captured_runs() as runs, pytest.MonkeyPatch.context() as patch:
+        run = overt.start_run()
+        for name, step, tick in calls:
+            now += tick
+            patch.setattr(clock, "now_ms", lambda now=now: now)
+            run.log_metric(name, 0.5, step=step)
+        history = runs[0].history
+    assert len(history) == len(calls)
+    for name in "ab":
+        points = [(point.step, point.time_ms) for point in history if point.name == name]
+        assert len(set(points)) == len(points)
+        for step in {step for step, _ in points}:
+            times = [time_ms for at, time_ms in points if at == step]
+            assert times == sorted(times)
+            assert len(set(times)) == len(times)
+
+
+def test_a_step_left_out_is_the_names_next(run: Run, stored: MemoryRun) -> None:
+    for name, step in (("a", None), ("a", None), ("b", None), ("a", 10), ("a", None), ("a", 3), ("a", None)):
+        run.log_metric(name, 1.0, step=step)
+    assert [point.step for point in stored.history if point.name == "a"] == [0, 1, 10, 11, 3, 12]
+    assert [point.step for point in stored.history if point.name == "b"] == [0]
+
+
+def test_an_epoch_is_the_step_of_a_series_of_epochs(run: Run, stored: MemoryRun) -> None:
+    run.log_metric("val_loss", 1.0, epoch=7)
+    run.log_metrics({"val_loss": 2.0, "val_acc": 3.0}, epoch=8)
+    assert [(point.name, point.step) for point in stored.history] == [("val_loss", 7), ("val_loss", 8), ("val_acc", 8)]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1.0), (True, 1.0), (np.float32(0.5), 0.5), (np.int64(3), 3.0), (np.array(2.0), 2.0), (np.array([4.0]), None)],
+)
+def test_whatever_float_takes_is_a_value(run: Run, stored: MemoryRun, value: Any, expected: float | None) -> None:
+    if expected is None:
+        pytest.skip("numpy itself is changing its mind about arrays of one element")
+    run.log_metric("x", value)
+    assert stored.metrics == run.metrics == {"x": expected}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_no_numbers_are_recorded_as_they_are(run: Run, stored: MemoryRun, value: float) -> None:
+    run.log_metric("x", value)
+    assert repr(stored.metrics["x"]) == repr(run.metrics["x"]) == repr(value)
+
+
+@pytest.mark.parametrize("value", ["0.5", b"1", None, [1], {}, 1j, object(), np.zeros(3)])
+def test_a_value_that_is_no_number_is_a_record_error(run: Run, stored: MemoryRun, value: Any) -> None:
+    with pytest.raises(RecordError, match="'loss' must be"):
+        run.log_metric("loss", value)
+    assert stored.history == []
+    assert run.metrics == {}
+
+
+@pytest.mark.parametrize("step", [0.5, "1", math.nan, math.inf, 2**63, -(2**63), 2**70, [1], None.__class__])
+def test_a_step_that_is_none_is_a_record_error(run: Run, stored: MemoryRun, step: Any) -> None:
+    with pytest.raises(RecordError, match="step of 'x'"):
+        run.log_metric("x", 1.0, step=step)
+    assert stored.history == []
+    run.log_metric("x", 2.0)
+    assert stored.metrics == {"x": 2.0}
+
+
+@pytest.mark.parametrize("step", [3.0, np.int32(3), np.float64(3.0)])
+def test_a_whole_number_of_any_type_is_a_step(run: Run, stored: MemoryRun, step: Any) -> None:
+    run.log_metric("x", 1.0, step=step)
+    assert [point.step for point in stored.history] == [3]
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"x", ["x"]])
+def test_a_name_that_is_none_is_a_record_error(run: Run, name: Any) -> None:
+    for call in (run.log_metric, run.log_param, run.set_tag):
+        with pytest.raises(RecordError, match="name must be a text"):
+            call(name, 1)
+
+
+def test_a_name_with_half_a_surrogate_is_one_series_and_arrives(run: Run, stored: MemoryRun) -> None:
+    for value in (1.0, 2.0):
+        run.log_metric("loss\ud800", value)
+    run.log_param("\udfff", "\ud800")
+    run.set_tag("\udfff", "\ud800")
+    assert [(point.name, point.step) for point in stored.history] == [("loss?", 0), ("loss?", 1)]
+    assert run.metrics == {"loss?": 2.0}
+    assert (stored.params, stored.tags["?"]) == ({"?": "?"}, "?")
+
+
+def test_names_of_models_and_datasets_survive_half_surrogates(run: Run, stored: MemoryRun) -> None:
+    run.log_metric("f1", 0.5, model="m\ud800", dataset="d\ud800#1")
+    assert (stored.history[0].model, stored.history[0].dataset) == ("m?", "d?#1")
+
+
+def test_many_threads_lose_and_double_nothing(run: Run, stored: MemoryRun) -> None:
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(250):
+            run.log_metric("x", 0.5)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(point.step for point in stored.history) == list(range(2000))
+
+
+def test_a_long_series_is_captured_in_a_moment(run: Run, stored: MemoryRun) -> None:
+    began = clock.now_ms()
+    for _ in range(20_000):
+        run.log_metric("x", 0.5)
+    assert len(stored.history) == 20_000
+    assert clock.now_ms() - began < 15_000
+
+
+# -- params and tags ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Config:
+    lr: float = 0.1
+    layers: tuple[int, ...] = (1, 2)
+
+
+def test_params_of_any_kind_become_text(run: Run, stored: MemoryRun) -> None:
+    run.log_params({"a": 1, "b": {"c": None, "d": "text"}})
+    run.log_params(Config())
+    run.log_params(Namespace(seed=7))
+    expected = {"a": "1", "b.c": "None", "b.d": "text", "lr": "0.1", "layers": "(1, 2)", "seed": "7"}
+    assert stored.params == run.params == expected
+
+
+def test_a_later_tag_replaces_an_earlier_one(run: Run, stored: MemoryRun) -> None:
+    run.set_tags({"stage": "one", "n": 1})
+    run.set_tag("stage", "two")
+    assert (stored.tags["stage"], stored.tags["n"], run.tags["stage"]) == ("two", "1", "two")
+
+
+def test_secrets_reach_neither_params_nor_tags_nor_texts_nor_tracebacks(captured: list[MemoryRun]) -> None:
+    token = "ghp_" + "a1B2" * 9
+    with (  # noqa: PT012
+        pytest.raises(ValueError, match="no"),
+        overt.start_run(tags={"api_key": "hunter2"}, params={"password": "hunter2"}, notes=f"see {token}") as run,
+    ):
+        run.log_param("db_password", "hunter2")
+        run.log_params({"auth": {"secret": "hunter2"}, "url": "postgres://me:hunter2@host/db", "max_tokens": 5})
+        run.set_tag("token", "hunter2")
+        run.set_tag("note", f"use {token}")
+        run.log_text(f"export GITHUB_TOKEN={token}", "notes.txt")
+        run.log_dict({"text": token}, "notes.json")
+        run.log_table({"t": [token]}, "notes.csv")
+        raise ValueError(f"no access with {token}")
+    stored = captured[0]
+    everything = repr((stored.params, stored.tags, stored.artifacts))
+    assert "hunter2" not in everything
+    assert token not in everything
+    assert stored.params["max_tokens"] == "5"
+    assert "[redacted]" in stored.artifacts["overt/traceback.txt"].decode()
+    assert "ValueError: no access" in stored.tags["overt.error"]
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_and_a_folder_are_recorded_as_they_are_now(run: Run, stored: MemoryRun, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_bytes(b"a")
+    (folder / "deep" / "b.bin").write_bytes(b"\x00")
+    run.log_artifact(folder / "a.txt")
+    run.log_artifact(str(folder / "a.txt"), "copies/of")
+    run.log_artifact(folder, "runs")
+    (folder / "a.txt").write_bytes(b"changed")
+    assert stored.artifacts == {
+        "a.txt": b"a",
+        "copies/of/a.txt": b"a",
+        "runs/results/a.txt": b"a",
+        "runs/results/deep/b.bin": b"\x00",
+    }
+
+
+def test_nothing_at_a_path_is_the_users_mistake(run: Run) -> None:
+    with pytest.raises(FileNotFoundError, match="log_artifact"):
+        run.log_artifact("nowhere.txt")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../b", "", "a//b", "C:/x", "a\\b", "a\nb"])
+def test_a_path_that_leads_elsewhere_is_a_record_error(run: Run, stored: MemoryRun, path: str) -> None:
+    with pytest.raises(RecordError, match="path must be relative"):
+        run.log_text("x", path)
+    with pytest.raises(RecordError):
+        run.log_dict({}, path)
+    assert stored.artifacts == {}
+
+
+def test_a_dict_is_json_and_what_json_cannot_say_is_described(run: Run, stored: MemoryRun) -> None:
+    run.log_dict({"값": [1, None], "array": np.arange(2), "of": Config}, "a.json")
+    content = json.loads(stored.artifacts["a.json"])
+    assert content["값"] == [1, None]
+    assert isinstance(content["array"], str)
+    assert "값" in stored.artifacts["a.json"].decode()
+
+
+def test_a_table_is_csv_or_json_by_its_ending(run: Run, stored: MemoryRun) -> None:
+    columns = {"name": ["가", 'q"uo,te'], "score": [np.float64(0.5), 2]}
+    run.log_table(columns, "t.csv")
+    run.log_table(columns, "t.json")
+    assert list(csv.reader(io.StringIO(stored.artifacts["t.csv"].decode()))) == [
+        ["name", "score"],
+        ["가", "0.5"],
+        ['q"uo,te', "2"],
+    ]
+    assert json.loads(stored.artifacts["t.json"]) == {
+        "columns": ["name", "score"],
+        "data": [["가", 0.5], ['q"uo,te', 2]],
+    }
+
+
+def test_a_data_frame_is_a_table(run: Run, stored: MemoryRun) -> None:
+    pandas = pytest.importorskip("pandas")
+    run.log_table(pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "t.json")
+    assert json.loads(stored.artifacts["t.json"]) == {"columns": ["a", "b"], "data": [[1, "x"], [2, "y"]]}
+
+
+def test_a_table_of_another_ending_is_a_record_error(run: Run) -> None:
+    with pytest.raises(RecordError, match=r"\.csv or \.json"):
+        run.log_table({"a": [1]}, "t.xlsx")
+
+
+def test_a_table_with_columns_of_different_lengths_is_a_record_error(run: Run, stored: MemoryRun) -> None:
+    with pytest.raises(RecordError, match="equal length"):
+        run.log_table({"a": [1, 2], "b": [1]}, "t.csv")
+    assert stored.artifacts == {}
+
+
+def test_a_matplotlib_figure_is_saved_in_the_format_of_its_ending(run: Run, stored: MemoryRun) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    figure = figures.Figure()
+    figure.subplots().plot([1, 2])
+    run.log_figure(figure, "plots/a.png")
+    run.log_figure(figure, "a.svg")
+    assert stored.artifacts["plots/a.png"].startswith(b"\x89PNG")
+    assert b"<svg" in stored.artifacts["a.svg"]
+
+
+def test_what_is_no_figure_is_a_record_error(run: Run) -> None:
+    with pytest.raises(RecordError, match=r"matplotlib or plotly figure \(got str\)"):
+        run.log_figure("figure", "a.png")
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1), (4, 3, 3), (4, 3, 4)])
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_an_image_keeps_its_pixels(run: Run, stored: MemoryRun, shape: tuple[int, ...], kind: str) -> None:
+    images = pytest.importorskip("PIL.Image")
+    whole = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+    run.log_image(whole if kind == "uint8" else (whole / 255).astype("float32"), "a.png")
+    read = np.asarray(images.open(io.BytesIO(stored.artifacts["a.png"])))
+    assert np.array_equal(read, whole[..., 0] if shape[-1] == 1 else whole)
+
+
+def test_a_pil_image_is_saved_in_the_format_of_its_ending(run: Run, stored: MemoryRun) -> None:
+    images = pytest.importorskip("PIL.Image")
+    run.log_image(images.new("RGB", (2, 2)), "a.jpg")
+    assert stored.artifacts["a.jpg"].startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("image", ["text", np.zeros(3), np.zeros((2, 2, 2)), np.zeros((1, 2, 2, 3)), None])
+def test_what_is_no_image_is_a_record_error(run: Run, stored: MemoryRun, image: Any) -> None:
+    with pytest.raises(RecordError, match="log_image"):
+        run.log_image(image, "a.png")
+    assert stored.artifacts == {}
+
+
+def test_a_dataset_is_recorded_by_digest_and_named_for_its_metrics(run: Run, stored: MemoryRun) -> None:
+    X = np.arange(6.0).reshape(3, 2)
+    first = run.log_dataset(X, name="train")
+    assert run.log_dataset(X.copy(), name="train") == first
+    assert run.log_dataset(X + 1, name="train") != first
+    name, _, digest = first.rpartition("#")
+    assert (name, digest) == (stored.datasets[0].name, stored.datasets[0].digest)
+    assert len(stored.datasets) == 2
+    assert "0.0" not in stored.datasets[0].schema
+
+
+# -- endings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "FINISHED"),
+        (SystemExit(), "FINISHED"),
+        (SystemExit(0), "FINISHED"),
+        (SystemExit(3), "FAILED"),
+        (SystemExit("sorry"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (ValueError("no"), "FAILED"),
+        (GeneratorExit(), "FINISHED"),
+    ],
+)
+def test_a_block_ends_truthfully_and_lets_its_error_through(
+    captured: list[MemoryRun], error: BaseException | None, status: str
+) -> None:
+    caught = None
+    try:
+        with overt.start_run():
+            if error is not None:
+                raise error
+    except BaseException as raised:  # noqa: BLE001
+        caught = raised
+    assert caught is error
+    assert captured[0].status == status
+    assert ("overt/traceback.txt" in captured[0].artifacts) == (status == "FAILED")
+
+
+def test_the_first_ending_wins_and_late_records_leave_it(run: Run, stored: MemoryRun) -> None:
+    run.finish("FAILED")
+    ended_ms = stored.ended_ms
+    run.finish("FINISHED")
+    run.log_metric("f1_score", 0.5)
+    assert (stored.status, stored.ended_ms, run.status) == ("FAILED", ended_ms, "FAILED")
+    assert stored.metrics == {"f1_score": 0.5}
+
+
+def test_an_exception_that_cannot_be_printed_does_not_hide_itself(captured: list[MemoryRun]) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(Broken), overt.start_run():
+        raise Broken
+    assert captured[0].status == "FAILED"
+
+
+def test_a_run_without_a_model_says_so(run: Run) -> None:
+    with pytest.raises(LookupError, match="has no model"):
+        _ = run.model_uri
+
+
+def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
+    assert issubclass(RecordError, OvertError)
+    assert issubclass(RecordError, TypeError)

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import overt
+from overt.errors import ConfigurationError
+from overt.stores.memory import MemoryRun, MemoryStore
+from overt.tracker import Tracker, open_for_hook
+
+
+@pytest.fixture
+def captured() -> Any:
+    with overt.testing.captured_runs() as runs:
+        yield runs
+
+
+# -- a tracker is configuration ----------------------------------------------------------------------------------------
+
+
+def test_a_tracker_survives_copies_pickles_and_clones() -> None:
+    base = pytest.importorskip("sklearn.base")
+    tracker = Tracker(experiment="mine", tags={"a": "b"}, store="sqlite:///x.db", enabled=False)
+    for made in (copy.copy(tracker), copy.deepcopy(tracker), pickle.loads(pickle.dumps(tracker))):
+        assert made.settings == tracker.settings
+    assert base.clone(tracker) is tracker
+    assert "experiment='mine'" in repr(tracker)
+    assert "delivery" not in repr(tracker)
+
+
+def test_a_run_survives_copies_pickles_and_clones_as_itself() -> None:
+    base = pytest.importorskip("sklearn.base")
+    run = Tracker(delivery="manual").start_run()
+    assert copy.copy(run) is copy.deepcopy(run) is base.clone(run) is pickle.loads(pickle.dumps(run)) is run
+    run.finish()
+
+
+def test_a_null_run_survives_a_pickle() -> None:
+    run = pickle.loads(pickle.dumps(Tracker(enabled=False).start_run("null")))
+    run.log_metric("x", 1.0)
+    assert (run.name, run.metrics) == ("null", {"x": 1.0})
+
+
+def test_a_captured_run_survives_a_pickle_as_itself(captured: list[MemoryRun]) -> None:
+    run = overt.start_run()
+    assert pickle.loads(pickle.dumps(run)) is run
+
+
+# -- disabled ----------------------------------------------------------------------------------------------------------
+
+WATCHED = """
+import json, os, sys, threading
+seen = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        seen.append(f"{event} {arguments[0]}")
+    elif event.startswith(("socket.", "subprocess.", "os.posix_spawn", "os.fork", "os.exec", "os.mkdir", "os.system")):
+        if event != "socket.gethostname":
+            seen.append(event)
+import overt, overt.tracker, overt.evaluation.report
+sys.addaudithook(watch)
+ENABLE
+with overt.start_run("none", params={"a": 1}, tags={"b": "c"}, notes="d") as run:
+    for step in range(10):
+        run.log_metric("loss", step / 10, step=step)
+    run.log_params({"lr": 0.1})
+    run.set_tag("stage", "one")
+    run.log_text("hello", "a.txt")
+    run.log_artifact(sys.executable, "programs")
+    with overt.start_run() as child:
+        child.log_metric("x", 1)
+    run.flush()
+assert overt.wait(5)
+assert run.status == "FINISHED" and run.metrics == {"loss": 0.9} and run.params["lr"] == "0.1"
+print(json.dumps({"seen": seen, "threads": [t.name for t in threading.enumerate()], "files": os.listdir()}))
+"""
+
+
+def watched(enable: str, tmp_path: Path, **variables: str) -> dict[str, Any]:
+    place = tmp_path / "empty"
+    place.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", WATCHED.replace("ENABLE", enable)],
+        cwd=place,
+        env={**os.environ, "OVERT_QUIET": "0", "OVERT_DIR": "", **variables},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return {**json.loads(ended.stdout), "said": ended.stderr}
+
+
+NOTHING = {"seen": [], "threads": ["MainThread"], "files": [], "said": ""}
+
+
+@pytest.mark.parametrize("how", ["OVERT_DISABLED", "configure", "RANK", "SLURM_PROCID"])
+def test_a_null_run_makes_no_file_no_thread_no_process_and_no_socket(tmp_path: Path, how: str) -> None:
+    enable = "overt.configure(enabled=False)" if how == "configure" else ""
+    assert watched(enable, tmp_path, **({} if how == "configure" else {how: "1"})) == NOTHING
+
+
+def test_the_watch_sees_what_an_enabled_run_makes(tmp_path: Path) -> None:
+    found = watched("overt.configure(delivery='manual', directory='journals')", tmp_path, OVERT_DISABLED="0")
+    assert found["files"]
+    assert found["seen"]
+    assert found["said"]
+
+
+@pytest.mark.parametrize(("rank", "is_main"), [("0", True), ("1", False), ("17", False), ("", True), ("x", True)])
+def test_only_the_first_rank_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: str, is_main: bool) -> None:
+    monkeypatch.setenv("RANK", rank)
+    run = Tracker(delivery="manual").start_run()
+    run.log_metric("x", 1.0)
+    run.finish()
+    assert (tmp_path / ".overt" / "runs" / run.key).exists() == is_main
+    assert run.metrics == {"x": 1.0}
+
+
+# -- parents and the current run ---------------------------------------------------------------------------------------
+
+
+def test_a_run_within_a_run_is_its_child_in_the_same_experiment(captured: list[MemoryRun]) -> None:
+    with overt.start_run("outer", experiment="mine") as outer:
+        assert overt.current_run() is outer
+        with overt.start_run("inner") as inner:
+            assert overt.current_run() is inner
+            assert inner.spec.parent_key == outer.key
+        assert overt.current_run() is outer
+        elsewhere = overt.start_run("elsewhere", experiment="other")
+        assert overt.current_run() is outer  # without `with`, nothing becomes current
+    assert overt.current_run() is None
+    assert overt.start_run().spec.parent_key is None
+    assert [run.experiment for run in captured[:3]] == ["mine", "mine", "other"]
+    assert elsewhere.spec.parent_key == outer.key
+
+
+def test_a_parent_may_be_a_run_or_its_key(captured: list[MemoryRun]) -> None:
+    parent = overt.start_run()
+    assert overt.start_run(parent=parent).spec.parent_key == parent.key
+    assert overt.start_run(parent=parent.key).spec.parent_key == parent.key
+
+
+def test_a_key_in_the_environment_is_the_parent_where_there_is_no_nearer_one(
+    captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = "ab" * 16
+    monkeypatch.setenv("OVERT_PARENT_RUN", far)
+    with overt.start_run() as outer:
+        assert outer.spec.parent_key == far
+        assert overt.start_run().spec.parent_key == outer.key
+
+
+@pytest.mark.parametrize("key", ["last", "../../etc", "AB" * 16, "ab" * 15])
+def test_a_parent_that_is_no_key_raises_at_once(
+    captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="`parent` must be a Run or a run's key"):
+        overt.start_run(parent=key)
+    monkeypatch.setenv("OVERT_PARENT_RUN", key)
+    with pytest.raises(ConfigurationError, match="OVERT_PARENT_RUN must be"):
+        overt.start_run()
+
+
+def test_a_thread_begins_outside_any_run(captured: list[MemoryRun]) -> None:
+    found: list[Any] = []
+    with overt.start_run():
+        thread = threading.Thread(target=lambda: found.append(overt.current_run()))
+        thread.start()
+        thread.join()
+    assert found == [None]
+
+
+def test_one_run_may_be_entered_twice(captured: list[MemoryRun]) -> None:
+    with overt.start_run("outer") as outer:
+        with overt.start_run("inner"), outer:
+            assert overt.current_run() is outer
+        assert overt.current_run() is outer
+
+
+# -- which run a hook records into -------------------------------------------------------------------------------------
+
+
+def test_a_hook_takes_the_run_it_is_given_before_all_others(captured: list[MemoryRun]) -> None:
+    given, parent = overt.start_run("given"), overt.start_run("parent")
+    with overt.start_run("current"):
+        hook = open_for_hook("fit", run=given, parent=parent, params={"a": 1}, tags={"b": "c"}, notes="d")
+    assert (hook.run, hook.owned) == (given, False)
+    stored = captured[0]
+    assert (stored.params, stored.tags["b"], stored.tags["mlflow.note.content"]) == ({"a": "1"}, "c", "d")
+
+
+def test_a_hook_with_a_parent_gets_a_child_of_it(captured: list[MemoryRun]) -> None:
+    parent = overt.start_run("parent")
+    with overt.start_run("current"):
+        hook = open_for_hook("fit", parent=parent)
+    assert (hook.run.spec.parent_key, hook.owned) == (parent.key, True)
+
+
+def test_the_first_hook_joins_the_current_run_and_later_ones_are_its_children(captured: list[MemoryRun]) -> None:
+    with overt.start_run("current") as current:
+        first, second = open_for_hook("fit"), open_for_hook("fit")
+    assert (first.run, first.owned) == (current, False)
+    assert (second.run.spec.parent_key, second.owned) == (current.key, True)
+
+
+def test_a_hook_with_a_name_of_its_own_is_a_child_at_once(captured: list[MemoryRun]) -> None:
+    with overt.start_run("current") as current:
+        hook = open_for_hook("fit", run_name="named")
+        assert (hook.run.name, hook.run.spec.parent_key, hook.owned) == ("named", current.key, True)
+        assert open_for_hook("fit").run is current
+
+
+def test_a_hook_alone_has_a_run_of_its_own_named_after_it(captured: list[MemoryRun]) -> None:
+    hook = open_for_hook("Ridge", experiment="mine")
+    assert hook.owned
+    assert hook.run.name == f"Ridge-{hook.run.key[:4]}"
+    assert (hook.run.experiment, hook.run.spec.parent_key) == ("mine", None)
+
+
+def test_a_hook_joins_the_callers_mlflow_run_and_never_ends_it(sqlite_uri: str, captured: list[MemoryRun]) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(sqlite_uri)
+    try:
+        with mlflow.start_run() as theirs:
+            with overt.start_run("nearer") as nearer:
+                assert open_for_hook("fit").run is nearer
+            first, second = open_for_hook("fit"), open_for_hook("fit")
+            assert (first.run.spec.joined_run_id, first.owned) == (theirs.info.run_id, False)
+            assert (second.run.spec.parent_key, second.owned) == (first.run.key, True)
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_hook_that_fails_ends_only_a_run_of_its_own(captured: list[MemoryRun], owned: bool) -> None:
+    run = None if owned else overt.start_run()
+    hook = open_for_hook("fit", run=run)
+    with pytest.raises(ValueError, match="no"), hook.ending():
+        raise ValueError("no")
+    assert captured[0].status == ("FAILED" if owned else "RUNNING")
+
+
+# -- captured runs -----------------------------------------------------------------------------------------------------
+
+
+def test_captured_runs_need_no_file_and_no_process(captured: list[MemoryRun], tmp_path: Path) -> None:
+    with overt.start_run("mine", params={"a": 1}) as run:
+        run.log_metric("loss", 0.5)
+        assert captured[0].metrics == {"loss": 0.5}  # at once
+        assert run.id == captured[0].id
+    assert (captured[0].status, captured[0].name) == ("FINISHED", "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_captures_nest_and_end_with_their_block() -> None:
+    with overt.testing.captured_runs() as outer:
+        with overt.testing.captured_runs() as inner:
+            overt.start_run("in")
+        overt.start_run("out")
+    assert ([run.name for run in inner], [run.name for run in outer]) == (["in"], ["out"])
+
+
+def test_runs_of_threads_are_captured_too(captured: list[MemoryRun]) -> None:
+    thread = threading.Thread(target=lambda: overt.start_run("in a thread").log_metric("x", 1))
+    thread.start()
+    thread.join()
+    assert captured[0].metrics == {"x": 1.0}
+
+
+def test_a_store_object_gets_its_runs_in_this_process_when_somebody_waits() -> None:
+    store = MemoryStore()
+    tracker = Tracker(store=store)
+    ids = []
+    for number in range(3):  # each wait finds the thread of the one before, perhaps still at work
+        with tracker.start_run(str(number)) as run:
+            run.log_metric("x", number)
+        ids.append(run.id)
+    assert [store.runs[run_id].metrics for run_id in ids] == [{"x": 0.0}, {"x": 1.0}, {"x": 2.0}]
+
+
+# -- trouble -----------------------------------------------------------------------------------------------------------
+
+FULL = """
+import resource, overt
+tracker = overt.Tracker(delivery="manual")
+with tracker.start_run("mine") as run:
+    run.log_metric("x", 0)
+    size = (run._writer.folder / "journal.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for step in range(1, 51):
+        run.log_metric("x", step)
+    run.log_text("y" * 100_000, "a.txt")
+    print("alive", run.metrics["x"])
+"""
+
+
+def test_a_full_disk_is_said_once_per_cause_and_counted_at_the_end() -> None:
+    ended = subprocess.run([sys.executable, "-W", "always", "-c", FULL], check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "alive 50.0\n"), ended.stderr
+    said = [line for line in ended.stderr.splitlines() if "OvertWarning" in line]
+    assert sum("a record of run mine could not be written" in line for line in said) == 1
+    assert sum("a.txt of run mine could not be kept" in line for line in said) == 1
+    assert sum("record(s) that could not be written" in line for line in said) == 1
+    assert len(said) == 3
+
+
+def test_a_full_disk_raises_where_that_was_asked_for() -> None:
+    strict = FULL.replace('delivery="manual"', 'delivery="manual", on_error="raise"')
+    ended = subprocess.run([sys.executable, "-c", strict], check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "JournalError" in ended.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_replaced_by_the_users_cache_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    tracker = Tracker(delivery="manual", directory=str(tmp_path / "file"))
+    with pytest.warns(overt.OvertWarning, match="cannot be written, so journals go to"):
+        run = tracker.start_run()
+    run.finish()
+    tracker.start_run().finish()
+    assert (tmp_path / ".cache" / "overt" / "runs" / run.key / "journal.jsonl").exists()
