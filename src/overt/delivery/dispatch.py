@@ -65,7 +65,6 @@ class Dispatch:
     def watch(self, route: Route) -> None:
         """Deliver a run from now on; called when its journal is opened, and again when it is reopened."""
         self._base = route.folder.parent.parent
-        self._inline.drain_timeout_s = max(self._inline.drain_timeout_s, route.drain_timeout_s)
         is_known = self.deliveries.of(route.folder.name) is not None
         watch = Watch(str(route.folder), route.store, route.keep_journal, None if is_known else route.launch)
         deliverer = self._deliverer(route)

@@ -1,13 +1,11 @@
 """Delivery within the training process, for where no child process can be started: only when somebody waits for it.
 
 It runs in a thread that the waiter leaves behind when its time is up, so even here a hanging store blocks nothing.
-At the script's end it begins before ``atexit``: by then Python has no thread pools left, which MLflow needs.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 from overt.delivery.deliver import RunDelivery
@@ -38,18 +36,11 @@ class InlineDelivery:
         self._thread: threading.Thread | None = None
         self._again = False
         self._lock = threading.Lock()
-        self._ends_with_script = False
-        self.drain_timeout_s = 0.0
 
     def watch(self, watch: Watch) -> None:
         """Remember the run."""
-        if not self._ends_with_script:
-            self._ends_with_script = True
-            import concurrent.futures.thread  # noqa: F401  registers its own end, which then comes after ours
+        import concurrent.futures.thread  # noqa: F401  MLflow imports it, which at the script's end is too late
 
-            register = getattr(threading, "_register_atexit", None)
-            if register is not None and threading.main_thread().is_alive():
-                register(self._deliver_before_exit)
         self._watched[Path(watch.folder).name] = watch
 
     def hurry(self) -> None:
@@ -61,12 +52,6 @@ class InlineDelivery:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._deliver_while_asked, name="overt-inline", daemon=True)
                 self._thread.start()
-
-    def _deliver_before_exit(self) -> None:
-        self.hurry()
-        deadline = time.monotonic() + self.drain_timeout_s
-        while (thread := self._thread) is not None and time.monotonic() < deadline:
-            thread.join(0.05)
 
     def _deliver_while_asked(self) -> None:
         while True:

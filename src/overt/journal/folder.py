@@ -43,10 +43,10 @@ def create_run_folder(folder: Path) -> None:
 
 
 def iter_run_folders(base: Path) -> Iterator[Path]:
-    """The run folders below ``base``, oldest first."""
+    """The run folders below ``base``, oldest first; a link to a folder elsewhere is none of them."""
     runs = base / "runs"
     if runs.is_dir():
-        yield from sorted((p for p in runs.iterdir() if p.is_dir()), key=_age)
+        yield from sorted((p for p in runs.iterdir() if p.is_dir() and not p.is_symlink()), key=_age)
 
 
 def _age(folder: Path) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """Opening MLflow, and telling its failures apart: what may work later, and what never will.
 
 Eight processes that open the same new sqlite file at once all fail in its schema migration, so the first opening of a
-file is done under a lock that stands beside it.
+file is done under a lock on its folder.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _alone_if_sqlite(uri: str) -> Iterator[None]:
         yield
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(database.with_name(f".{database.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(database.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system without locks: as safe as MLflow alone
             fcntl.flock(descriptor, fcntl.LOCK_EX)

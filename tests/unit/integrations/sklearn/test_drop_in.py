@@ -212,6 +212,10 @@ def test_a_random_state_inside_a_pipeline_advances_too() -> None:
         assert same_bits(bare.fit(X, y).predict_proba(X), model.fit(X, y).predict_proba(X))
 
 
+def forest_of(model: Any) -> Any:
+    return getattr(model.estimator_, "steps", [(None, model.estimator_)])[-1][1]
+
+
 @pytest.mark.parametrize("prefix", ["", "randomforestclassifier__"])
 def test_warm_start_goes_on_with_the_same_forest_in_the_same_run(prefix: str) -> None:
     def make() -> Any:
@@ -219,13 +223,13 @@ def test_warm_start_goes_on_with_the_same_forest_in_the_same_run(prefix: str) ->
         return make_pipeline(StandardScaler(), forest) if prefix else forest
 
     bare, model = make().fit(X, y), tracked(make()).fit(X, y)
-    run = model.run_
+    run, first_tree = model.run_, forest_of(model).estimators_[0]
     bare.set_params(**{f"{prefix}n_estimators": 5}).fit(X, y)
     model.set_params(**{f"estimator__{prefix}n_estimators": 5}).fit(X, y)
     assert same_bits(bare.predict_proba(X), model.predict_proba(X))
     assert model.run_ is run
-    forest = model.estimator_[-1] if prefix else model.estimator_
-    assert len(forest.estimators_) == 5
+    assert len(forest_of(model).estimators_) == 5
+    assert forest_of(model).estimators_[0] is first_tree
 
 
 def test_a_second_fit_starts_afresh_in_a_run_of_its_own() -> None:
