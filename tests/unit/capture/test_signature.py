@@ -10,6 +10,7 @@ import sys
 import warnings
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,7 +125,16 @@ def mlflow_signature(inputs: Any, outputs: Any = None) -> dict[str, Any]:
         return infer_signature(inputs, outputs).to_dict()
 
 
-@pytest.mark.parametrize("name", CASES)
+follows_todays_mlflow = pytest.mark.skipif(
+    tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 17),
+    reason="MLflow 3.2 calls nested values with gaps `any`; overt writes what MLflow 3.17 does",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=follows_todays_mlflow if name == "list_of_arrays_missing" else ()) for name in CASES],
+)
 def test_a_signature_is_mlflows_own(name: str) -> None:
     try:
         expected = mlflow_signature(CASES[name], CASES[name])
@@ -140,6 +150,7 @@ _values = st.recursive(
 )
 
 
+@follows_todays_mlflow
 @given(_values)
 def test_a_signature_of_nested_values_is_mlflows_own(value: Any) -> None:
     if value is not None:

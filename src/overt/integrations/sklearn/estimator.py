@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
@@ -32,15 +32,18 @@ from overt.models.sklearn import ModelFormat, check_model_format
 from overt.run import Run
 from overt.tracker import HookRun, Tracker, open_for_hook
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-def _inner_has(name: str) -> Callable[[TrackedEstimator], bool]:
-    """Condition for a method: the fitted estimator has it, or before the fit the given one."""
+
+def _if_inner_has(name: str) -> Callable[[Method], Method]:
+    """Let the decorated method exist only if the fitted estimator has ``name``, or before the fit the given one."""
 
     def check(self: TrackedEstimator) -> bool:
         getattr(self._innermost(), name)  # raises the AttributeError that names the estimator itself
         return True
 
-    return check
+    decorator: Callable[[Method], Method] = available_if(check)
+    return decorator
 
 
 class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -169,17 +172,17 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(X, y, fit_params, lambda estimator: estimator.fit(X, y, **fit_params))
         return self
 
-    @available_if(_inner_has("fit_predict"))
+    @_if_inner_has("fit_predict")
     def fit_predict(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return the labels of ``X``."""
         return self._fit(X, y, fit_params, lambda estimator: estimator.fit_predict(X, y, **fit_params))
 
-    @available_if(_inner_has("fit_transform"))
+    @_if_inner_has("fit_transform")
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return ``X`` transformed."""
         return self._fit(X, y, fit_params, lambda estimator: estimator.fit_transform(X, y, **fit_params))
 
-    @available_if(_inner_has("partial_fit"))
+    @_if_inner_has("partial_fit")
     def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit a little more. The first call starts a run; ``run_.finish()`` or the script's end closes it."""
         hook = self._open_partial()
@@ -314,61 +317,61 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     # -- the estimator's own methods -----------------------------------------------------------------------------------
 
-    @available_if(_inner_has("predict"))
+    @_if_inner_has("predict")
     def predict(self, X: Any, **params: Any) -> Any:
         """Predict with the fitted estimator; records nothing."""
         check_is_fitted(self)
         return self.estimator_.predict(X, **params)
 
-    @available_if(_inner_has("predict_proba"))
+    @_if_inner_has("predict_proba")
     def predict_proba(self, X: Any, **params: Any) -> Any:
         """Probabilities of the classes."""
         check_is_fitted(self)
         return self.estimator_.predict_proba(X, **params)
 
-    @available_if(_inner_has("predict_log_proba"))
+    @_if_inner_has("predict_log_proba")
     def predict_log_proba(self, X: Any, **params: Any) -> Any:
         """Logarithms of the classes' probabilities."""
         check_is_fitted(self)
         return self.estimator_.predict_log_proba(X, **params)
 
-    @available_if(_inner_has("decision_function"))
+    @_if_inner_has("decision_function")
     def decision_function(self, X: Any, **params: Any) -> Any:
         """Decision values."""
         check_is_fitted(self)
         return self.estimator_.decision_function(X, **params)
 
-    @available_if(_inner_has("score_samples"))
+    @_if_inner_has("score_samples")
     def score_samples(self, X: Any) -> Any:
         """Score of each sample."""
         check_is_fitted(self)
         return self.estimator_.score_samples(X)
 
-    @available_if(_inner_has("score"))
+    @_if_inner_has("score")
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:
         """The estimator's own score; records nothing, see :meth:`evaluate`."""
         check_is_fitted(self)
         return self.estimator_.score(X, y, **params)
 
-    @available_if(_inner_has("transform"))
+    @_if_inner_has("transform")
     def transform(self, X: Any, **params: Any) -> Any:
         """Transform with the fitted estimator."""
         check_is_fitted(self)
         return self.estimator_.transform(X, **params)
 
-    @available_if(_inner_has("inverse_transform"))
+    @_if_inner_has("inverse_transform")
     def inverse_transform(self, X: Any, **params: Any) -> Any:
         """Undo :meth:`transform`."""
         check_is_fitted(self)
         return self.estimator_.inverse_transform(X, **params)
 
-    @available_if(_inner_has("get_feature_names_out"))
+    @_if_inner_has("get_feature_names_out")
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the transformed features."""
         check_is_fitted(self)
         return self.estimator_.get_feature_names_out(input_features)
 
-    @available_if(_inner_has("set_output"))
+    @_if_inner_has("set_output")
     def set_output(self, *, transform: Any = None) -> Self:
         """Choose the container of transformed data."""
         self.estimator.set_output(transform=transform)
