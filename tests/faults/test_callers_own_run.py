@@ -1,0 +1,136 @@
+"""Inside the caller's own ``mlflow.start_run()`` overt is a guest: it adds, gives way, and never ends the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.crash.processes import DEADLINE_S, Database, eventually, run_folders, run_python, start_python
+
+pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a busy machine they take their time
+
+HEAD = """
+import os, sys, time
+import mlflow
+import overt
+from overt.tracker import open_for_hook
+
+mlflow.set_experiment("mine")
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+"""
+
+# What is in MLflow is read past both libraries; the run id is printed first.
+DURING = (
+    HEAD
+    + """
+with mlflow.start_run() as mine:
+    print(mine.info.run_id, flush=True)
+    with open_for_hook("hook").ending() as run:
+        run.log_params({"lr": 0.1, "depth": 3})
+        run.log_metric("loss", 0.5, step=0)
+        run.set_tag("hooked", "yes")
+    wait_for("seen")
+    mlflow.log_params({"lr": "1e-1", "mine": "too"})
+    mlflow.log_metric("my_own", 1.0)
+    wait_for("looked")
+    ENDING
+"""
+)
+
+
+@pytest.fixture
+def database(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
+    return Database(sqlite_uri)
+
+
+def params(database: Database, run_id: str) -> dict[str, str]:
+    return dict(database.rows("SELECT key, value FROM params WHERE run_uuid = ?", run_id))
+
+
+def tags(database: Database, run_id: str) -> dict[str, str]:
+    return dict(database.rows("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
+
+
+def metrics(database: Database, run_id: str) -> set[str]:
+    return {name for (name,) in database.rows("SELECT key FROM metrics WHERE run_uuid = ?", run_id)}
+
+
+def status(database: Database, run_id: str) -> str:
+    return database.rows("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "expected"),
+    [
+        ("pass", 0, "FINISHED"),
+        ("raise ValueError('mine')", 1, "FAILED"),
+        ("mlflow.end_run('KILLED')", 0, "KILLED"),
+        ("sys.exit(3)", 3, "FAILED"),
+    ],
+)
+def test_metrics_come_at_once_params_last_and_the_ending_is_the_callers(
+    ending: str, code: int, expected: str, database: Database, base: Path
+) -> None:
+    training = start_python(DURING.replace("ENDING", ending))
+    assert training.stdout is not None
+    run_id = training.stdout.readline().strip()
+    eventually(lambda: {"loss"} <= metrics(database, run_id) and "hooked" in tags(database, run_id), "metrics and tags")
+    assert params(database, run_id) == {}, "a param of overt's could make the caller's own log_params fail"
+    Path("seen").touch()
+    eventually(lambda: "my_own" in metrics(database, run_id), "the caller's own metric")
+    assert params(database, run_id) == {"lr": "1e-1", "mine": "too"}
+    assert status(database, run_id) == "RUNNING"
+    Path("looked").touch()
+    _, err = training.communicate(timeout=DEADLINE_S)
+    assert training.returncode == code, err
+    assert "OvertWarning" not in err
+    eventually(lambda: "depth" in params(database, run_id), "overt's params")
+    eventually(lambda: not run_folders(base), "delivered and removed")
+    assert params(database, run_id) == {"lr": "1e-1", "mine": "too", "depth": "3"}
+    assert tags(database, run_id)["param_drift.lr"] == "0.1"
+    assert status(database, run_id) == expected
+    assert len(database.rows("SELECT 1 FROM runs")) == 1
+
+
+def test_a_run_left_open_is_ended_by_mlflow_alone(database: Database, base: Path) -> None:
+    ended = run_python(
+        HEAD
+        + """
+mine = mlflow.start_run()
+run = open_for_hook("hook").run
+run.log_params({"lr": 0.1})
+run.log_metric("loss", 0.5)
+print(mine.info.run_id)
+"""
+    )
+    run_id = ended.out.split()[0]
+    assert (ended.code, ended.warnings) == (0, [])
+    eventually(lambda: not run_folders(base), "delivered and removed")
+    assert params(database, run_id) == {"lr": "0.1"}
+    assert status(database, run_id) == "FINISHED"  # by mlflow's own exit handler
+
+
+def test_a_killed_script_leaves_the_callers_run_as_it_was(database: Database, base: Path) -> None:
+    ended = run_python(
+        HEAD
+        + """
+mine = mlflow.start_run()
+run = open_for_hook("hook").run
+run.log_params({"lr": 0.1})
+run.log_metric("loss", 0.5)
+print(mine.info.run_id, flush=True)
+while sys.modules["overt.delivery.dispatch"].dispatch().courier_pid is None:
+    time.sleep(0.01)
+os._exit(4)
+"""
+    )
+    run_id = ended.out.split()[0]
+    assert ended.code == 4
+    eventually(lambda: not run_folders(base), "delivered and removed")
+    assert params(database, run_id) == {"lr": "0.1"}
+    assert metrics(database, run_id) == {"loss"}
+    assert status(database, run_id) == "RUNNING"
