@@ -66,6 +66,7 @@ result = {
     "bare": statistics.median(bare[1:]),
     "tracked": statistics.median(tracked[1:]),
     "over_bare": statistics.median(tracked[1:]) - statistics.median(bare[1:]),
+    "first_over_bare": tracked[0] - statistics.median(bare[1:]),
     "arrival": statistics.median(arrivals[1:]),
     "cold_arrival": arrivals[0],
     "expect": expect,

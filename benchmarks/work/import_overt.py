@@ -1,4 +1,4 @@
-"""Times ``import overt`` with its public names, as a script pays it."""
+"""Times ``import overt``, as every script pays it; its public names load when they are used."""
 
 import json
 import time

@@ -30,6 +30,9 @@ class RunSpec:
         Key of the run that this one is nested in.
     joined_run_id : str or None
         The store's id of a run that the caller started and will end. overt records into it and never ends it.
+    experiment_id : str or None
+        The store's id of the experiment, for a joined run and its children: the caller chose it, and its name is not
+        known here without asking the store.
     """
 
     key: str
@@ -40,6 +43,7 @@ class RunSpec:
     parent_key: str | None = None
     joined_run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    experiment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from overt import clock
 from overt.capture.params import describe, flatten
-from overt.capture.secrets import redact, redact_value
+from overt.capture.secrets import is_secret_name, redact, redact_value
 from overt.errors import JournalError, RecordError, StoreUnavailable
 from overt.evaluation.report import FigureSpec, Report
 from overt.journal.codec import encode, encode_metric, is_safe_path
@@ -192,6 +192,8 @@ class Run:
             When the run has no model.
         """
         models = self._read_own().models
+        if not models and self._is_inherited:
+            raise LookupError(f"run {self.name} was recorded by another process, which knows its model: overt show")
         if not models:
             raise LookupError(f"run {self.name} has no model: none was recorded, or log_model was off")
         return models.get("model") or list(models.values())[-1]
@@ -215,7 +217,7 @@ class Run:
         name = _name("log_param", name)
         text = _clean(redact_value(name, describe(value)))
         with self._lock:
-            self._params[name] = text
+            self._params.setdefault(name, text)  # as in the store, where a changed param is drift
         self._record(Param(name, text))
 
     def log_params(self, params: Mapping[str, object] | object) -> None:
@@ -348,7 +350,8 @@ class Run:
 
     def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str) -> None:
         """Record ``content`` as JSON in the file ``path``; what JSON cannot say is described in words."""
-        self.log_text(json.dumps(content, indent=2, ensure_ascii=False, default=describe), path)
+        text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=describe)
+        self.log_bytes(text.encode("utf-8", "replace"), path)
 
     def log_table(self, data: Any, path: str) -> None:
         """Record a table as the file ``path``, ending in ``.csv`` or ``.json``.
@@ -362,7 +365,7 @@ class Run:
             that MLflow's table view reads.
         """
         columns = list(map(str, data.keys()))
-        cells = [list(data[name]) for name in data]
+        cells = [[_without_secrets(cell, str(name)) for cell in data[name]] for name in data]
         if len({len(column) for column in cells}) > 1:
             lengths = ", ".join(f"{name}: {len(column)}" for name, column in zip(columns, cells, strict=True))
             raise RecordError(f"log_table: the columns of `data` must be of equal length (got {lengths})")
@@ -372,11 +375,12 @@ class Run:
 
             buffer = io.StringIO()
             csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
-            self.log_text(buffer.getvalue(), path)
+            text = buffer.getvalue()
         elif path.endswith(".json"):
-            self.log_text(json.dumps({"columns": columns, "data": rows}, ensure_ascii=False, default=_plain), path)
+            text = json.dumps({"columns": columns, "data": rows}, ensure_ascii=False, default=_plain)
         else:
             raise RecordError(f"log_table: `path` must end in .csv or .json (got {path!r})")
+        self.log_bytes(text.encode("utf-8", "replace"), path)
 
     def log_figure(self, figure: Any, path: str) -> None:
         """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
@@ -570,7 +574,8 @@ class Run:
     def __reduce__(self) -> tuple[Callable[..., Run], tuple[Any, ...]]:
         if self._rebuild is None:
             raise RecordError(f"run {self.name} lives in this process only and cannot be sent to another")
-        return self._rebuild
+        function, arguments = self._rebuild
+        return function, (*arguments, self._end)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -598,6 +603,14 @@ class Run:
         if self._strict:
             raise JournalError(text)
         self._link.warn(text)
+
+    def _inherit(self, end: RunEnd | None) -> Run:
+        """Be the copy of a run that another process started and ends: it may have ended already."""
+        self._is_inherited = True
+        self._end = end
+        if end is not None:
+            self._writer.preamble = encode(end)
+        return self
 
     def _read_own(self) -> Delivered:
         self.seal()
@@ -652,6 +665,19 @@ def _artifact_path(call: str, path: str) -> str:
             f"{call}: an artifact's path must be relative, with '/' between its parts and no '..' (got {path!r})"
         )
     return path
+
+
+def _without_secrets(value: Any, name: str = "") -> Any:
+    """``value`` with secrets replaced, texts by their shape and everything under a name that says secret."""
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item, name) for item in value]
+    if isinstance(value, str):
+        return redact_value(name, value)
+    if value is None or isinstance(value, bool) or not is_secret_name(name):
+        return value
+    return redact_value(name, describe(value))
 
 
 def _plain(value: Any) -> Any:

@@ -21,12 +21,14 @@ from overt.capture.params import describe
 from overt.capture.secrets import redact, redact_argv, redact_value
 from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.dispatch import Route, dispatch, sync_command
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, StoreUnavailable
 from overt.journal.codec import is_key
 from overt.journal.folder import new_segment_name, run_folder
+from overt.journal.owner import is_alive
+from overt.journal.reader import iter_heads
 from overt.journal.writer import JournalWriter
 from overt.optional import own_version
-from overt.records import Blob, RunSpec
+from overt.records import Blob, RunEnd, RunSpec
 from overt.run import Delivered, Run, current_run, late_runs, status_of
 from overt.settings import Resolved, Settings, cache_base, is_quiet, journal_base, resolve_settings
 from overt.stores.uri import check_installed, public_name
@@ -258,23 +260,31 @@ def _start(
     *,
     default_name: str = "run",
     joined_run_id: str | None = None,
+    experiment_id: str | None = None,
 ) -> Run:
+    for argument, given in (("tags", tags), ("params", params)):
+        if not isinstance(given, Mapping | None):
+            raise ConfigurationError(f"`{argument}` must map names to values (got {type(given).__name__}).")
     settings = resolve_settings(Settings(experiment=experiment), tracker.settings, _configured)
     parent_key = _parent_key(parent)
     if isinstance(parent, Run) and experiment is None:
         settings = replace(settings, experiment=parent.experiment)
+        experiment_id = experiment_id or parent.spec.experiment_id
     key = clock.new_key()
     spec = RunSpec(
         key=key,
         name=name or f"{default_name}-{key[:4]}",
-        experiment=settings.experiment,
+        experiment=settings.experiment if experiment_id is None else f"#{experiment_id}",
         started_ms=clock.now_ms(),
         store=public_name(settings.store) if isinstance(settings.store, str) else "",
         parent_key=parent_key,
         joined_run_id=joined_run_id,
+        experiment_id=experiment_id,
         tags=_start_tags(settings.tags, tags, notes),
     )
     run = _build(spec, settings)
+    if joined_run_id is not None:
+        run.set_tags(settings.tags)  # of other runs they are set when they are created
     for param, value in (params or {}).items():
         run.log_param(param, value)
     return run
@@ -310,21 +320,41 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
         capture_into(writer, Launch(**{**_launch(), "argv": tuple(_launch()["argv"])}))
     if spec.parent_key is None and not is_quiet():
         place = spec.store or "its store"
-        print(f"overt: run {spec.name} in experiment {spec.experiment!r}, delivered to {place}", file=sys.stderr)
+        where = (
+            f"joins MLflow's run {spec.joined_run_id}" if spec.joined_run_id else f"in experiment {spec.experiment!r}"
+        )
+        print(f"overt: run {spec.name} {where}, delivered to {place}", file=sys.stderr)
     return run
 
 
-def _rebuild(spec: RunSpec, folder: Path, strict: bool) -> Run:
-    """The same run in another process, as a segment of its own; in this process, the run itself."""
+def _rebuild(spec: RunSpec, folder: Path, strict: bool, end: RunEnd | None = None) -> Run:
+    """The same run in another process, as a segment of its own; in this process, the run itself.
+
+    While the process that started it lives, that one delivers. When it is gone, this one does.
+    """
     for run in list(_open_runs):
         if run.key == spec.key:
             return run
-    link = _NullLink()  # the process that started the run delivers it
-    writer = JournalWriter(folder, spec, segment=new_segment_name(), on_trouble=link.warn)
-    return Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict)))
+    is_worker = any(is_alive(head.owner) is not False for _, head in iter_heads(folder))
+    link: _Link | _WorkerLink = _WorkerLink(spec.name) if is_worker else _Link(spec.key, _later_route(spec, folder))
+    writer = JournalWriter(folder, spec, segment=new_segment_name(), on_open=link.watch, on_trouble=link.warn)
+    run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict)))
+    if not is_worker:
+        _register_exit()
+        _open_runs.add(run)
+    return run._inherit(end)
 
 
-def null_run(spec: RunSpec) -> Run:
+def _later_route(spec: RunSpec, folder: Path) -> Route:
+    """How this process delivers a run of one that is gone: with its own settings, to the run's own store."""
+    settings = resolve_settings(_configured)
+    store = settings.store
+    if not isinstance(store, str) or public_name(store) != spec.store:
+        store = spec.store
+    return Route(folder, store, settings.delivery, settings.keep_journal, settings.drain_timeout_s)
+
+
+def null_run(spec: RunSpec, end: RunEnd | None = None) -> Run:
     """A run with the same methods that keeps nothing."""
     return Run(spec, NullWriter(), link=_NullLink(), rebuild=(null_run, (spec,)))
 
@@ -360,6 +390,22 @@ class _NullLink:
         from overt.delivery.messages import Delivered as Nowhere
 
         return Nowhere("", None)
+
+    def warn(self, text: str) -> None:
+        dispatch().warn(text)
+
+
+class _WorkerLink:
+    """Of a run that the process which started it delivers."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def watch(self) -> None:
+        """The other process's courier sees every segment."""
+
+    def require_arrival(self) -> Delivered:
+        raise StoreUnavailable(f"run {self._name} is delivered by the process that started it: ask there")
 
     def warn(self, text: str) -> None:
         dispatch().warn(text)
@@ -422,12 +468,14 @@ def _callers_mlflow_run(tracker: Tracker, tags: Mapping[str, object] | None) -> 
     active = fluent.active_run() if fluent is not None else None
     if active is None:
         return None
+    if tracker.settings.store is not None:
+        return None  # a store chosen in code need not be the one that the caller's run is in
     run_id = active.info.run_id
     if run_id not in _joined or _joined[run_id].status != "RUNNING":
+        theirs = Tracker()
+        theirs.settings = replace(tracker.settings, store=sys.modules["mlflow"].get_tracking_uri())
         name = active.info.run_name or run_id
-        import_store = Tracker(store=sys.modules["mlflow"].get_tracking_uri())
-        tracker = import_store if tracker.settings.store is None else tracker
-        _joined[run_id] = _start(tracker, name, joined_run_id=run_id)
+        _joined[run_id] = _start(theirs, name, joined_run_id=run_id, experiment_id=active.info.experiment_id)
         if _is_autologging():
             dispatch().warn(
                 "mlflow.autolog() is on: it records the same fit a second time, with its own names, into the same run. "
@@ -502,7 +550,7 @@ def _register_exit() -> None:
 def _ended(run: Run) -> None:
     if lost := getattr(run._writer, "lost", 0):
         dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
-    if run.spec.parent_key is None and not is_quiet():
+    if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
         took_s = (clock.now_ms() - run.spec.started_ms) / 1000
         metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
         shown = ", ".join([f"{took_s:.1f} s", *metrics])

@@ -38,7 +38,9 @@ JSON = st.recursive(
 )
 OBJECT = st.dictionaries(TEXT, JSON, max_size=4)
 METRIC = st.builds(Metric, TEXT, st.floats(), INT64, MS, OPTIONAL, OPTIONAL)
-SPEC = st.builds(RunSpec, HEX, TEXT, TEXT, MS, TEXT, st.none() | HEX, OPTIONAL, st.dictionaries(TEXT, TEXT, max_size=4))
+SPEC = st.builds(
+    RunSpec, HEX, TEXT, TEXT, MS, TEXT, st.none() | HEX, OPTIONAL, st.dictionaries(TEXT, TEXT, max_size=4), OPTIONAL
+)
 HEAD = st.builds(SegmentHead, SPEC, st.builds(Owner, COUNT, TEXT, TEXT, TEXT))
 RECORD = st.one_of(
     METRIC,

@@ -389,3 +389,22 @@ def test_a_run_without_a_model_says_so(run: Run) -> None:
 def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
     assert issubclass(RecordError, OvertError)
     assert issubclass(RecordError, TypeError)
+
+
+def test_secrets_in_tables_and_dicts_are_replaced_cell_by_cell_and_the_files_stay_whole() -> None:
+    with overt.testing.captured_runs() as runs, overt.start_run("r") as run:
+        table = {"password": ["hunter2secret", "x"], "max_tokens": [1, 2]}
+        run.log_table(table, "t.json")
+        run.log_table(table, "t.csv")
+        run.log_dict({"db": {"password": "hunter2secret"}, "rows": [1, "two"]}, "d.json")
+    files = runs[0].artifacts
+    assert not any(b"hunter2secret" in content for content in files.values())
+    assert json.loads(files["t.json"])["data"] == [["[redacted]", 1], ["[redacted]", 2]]
+    assert json.loads(files["d.json"]) == {"db": {"password": "[redacted]"}, "rows": [1, "two"]}
+
+
+def test_the_first_value_of_a_param_is_the_one_that_counts_here_as_in_the_store() -> None:
+    with overt.testing.captured_runs() as runs, overt.start_run("r") as run:
+        run.log_param("a", 1)
+        run.log_param("a", 2)
+        assert run.params == runs[0].params == {"a": "1"}

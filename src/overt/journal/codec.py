@@ -174,6 +174,7 @@ def _to_line(record: Record | SegmentHead) -> dict[str, Any]:
                     "store": spec.store,
                     "parent_key": spec.parent_key,
                     "joined_run_id": spec.joined_run_id,
+                    **({} if spec.experiment_id is None else {"experiment_id": spec.experiment_id}),
                     "tags": spec.tags,
                 },
             }
@@ -341,6 +342,7 @@ def _segment(fields: Mapping[str, Any]) -> SegmentHead:
         store=_text(run, "store"),
         parent_key=parent_key,
         joined_run_id=_text_or_none(run, "joined_run_id"),
+        experiment_id=_text_or_none(run, "experiment_id"),
         tags=_texts(run, "tags"),
     )
     return SegmentHead(spec, Owner(_whole(owner, "pid"), *(_text(owner, name) for name in ("started", "host", "boot"))))

@@ -20,7 +20,7 @@ from overt.delivery.messages import Delivered
 from overt.delivery.projection import Projection
 from overt.errors import StoreRejected
 from overt.journal.codec import decode
-from overt.records import Blob, Figure, Record, RunSpec, SegmentHead
+from overt.records import Blob, Figure, Record, RunEnd, RunSpec, SegmentHead
 from overt.run import Run
 from overt.stores.memory import MemoryRun, MemoryStore
 
@@ -66,7 +66,7 @@ class _Capture:
 _captured: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 
 
-def _rebuild(spec: RunSpec) -> Run:
+def _rebuild(spec: RunSpec, end: RunEnd | None = None) -> Run:
     """A pickled run read back: itself in this process, and in another one, which has no such memory, a null run."""
     return _captured.get(spec.key) or tracker.null_run(spec)
 

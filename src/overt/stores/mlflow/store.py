@@ -75,7 +75,7 @@ class MlflowStore:
                 self._know(spec.joined_run_id)
                 self._client.set_tag(spec.joined_run_id, KEY_TAG, spec.key)
                 return spec.joined_run_id
-            experiment_id = self._experiment_id(spec.experiment)
+            experiment_id = spec.experiment_id or self._experiment_id(spec.experiment)
             short, long = _short_tags(self._start_tags(experiment_id, spec))
             run_id = self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec, short)
             self._keep_whole(run_id, TAGS_FILE, long)
