@@ -193,13 +193,16 @@ class CourierProcess:
                 self._on_hopeless(f"it could not be started: {error}")
                 return
             self.pid = pid
-            threading.Thread(target=self._feed, args=(inbox,), name="overt-courier-inbox", daemon=True).start()
+            threading.Thread(
+                target=self._feed, args=(inbox, self._outgoing), name="overt-courier-inbox", daemon=True
+            ).start()
             with os.fdopen(outbox, "rb") as lines:
                 for line in lines:
                     with suppress(ValueError, KeyError, TypeError):  # cut off by the courier's death
                         self._deliveries.hear(from_line(line))
             self._reap(pid)
-            self._outgoing.put(Hurry())  # ends the feeder, which finds its pipe closed
+            finished, self._outgoing = self._outgoing, queue.SimpleQueue()  # else its feeder could take the next one's
+            finished.put(Hurry())  # ends that feeder, which finds its pipe closed
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
             if quick_deaths >= _MOST_QUICK_DEATHS:
                 self._on_hopeless(f"it ended {quick_deaths} times within {_QUICK_S:.0f} s of starting: {self._log}")
@@ -248,10 +251,11 @@ class CourierProcess:
                 else:
                     said += os.write(inbox, line)
 
-    def _feed(self, inbox: int) -> None:
+    def _feed(self, inbox: int, outgoing: queue.SimpleQueue[Message]) -> None:
+        line, self._unsaid = self._unsaid, b""
         try:
             while True:
-                line, self._unsaid = self._unsaid or to_line(self._outgoing.get()), b""
+                line = line or to_line(outgoing.get())
                 while line:  # a signal may cut a write short
                     line = line[os.write(inbox, line) :]
         except BrokenPipeError:
