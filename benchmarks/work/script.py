@@ -15,14 +15,14 @@ if side == "overt":
     import overt
 
     overt.TrackedEstimator(forest, run_name="script").fit(X, y)
-    expect = {"script": {"training_accuracy": 1, "fit_seconds": 1}}
+    expect = {"script": {"metrics": {"training_accuracy": 1, "fit_seconds": 1}, "models": 1}}
 elif side == "autolog":
     import mlflow
 
     mlflow.sklearn.autolog(silent=True)
     with mlflow.start_run(run_name="script"):
         forest.fit(X, y)
-    expect = {"script": {"training_accuracy_score": 1}}
+    expect = {"script": {"metrics": {"training_accuracy_score": 1}, "models": 1}}
 else:
     forest.fit(X, y)
 print(json.dumps({"expect": expect}))

@@ -14,6 +14,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -23,7 +24,7 @@ from overt.capture.params import describe, flatten
 from overt.capture.secrets import is_secret_name, redact, redact_value
 from overt.errors import JournalError, RecordError, StoreUnavailable
 from overt.evaluation.report import FigureSpec, Report
-from overt.journal.codec import encode, encode_metric, is_safe_path
+from overt.journal.codec import encode, encode_metric, encode_point, is_safe_path, metric_head
 from overt.journal.writer import Writer
 from overt.models.files import ModelFiles
 from overt.records import (
@@ -71,9 +72,10 @@ class Link(Protocol):
 class _Series:
     """What is known of one metric's points, so that each gets a step and a time of its own."""
 
-    __slots__ = ("last_ms", "top_step", "value")
+    __slots__ = ("head", "last_ms", "top_step", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.head = metric_head(name)
         self.top_step = -1
         self.last_ms = 0
         self.value = float("nan")
@@ -256,7 +258,8 @@ class Run:
             For a value that is no number.
         """
         number = value if type(value) is float else _number(name, value)
-        if model is not None or dataset is not None:
+        is_plain = model is None and dataset is None
+        if not is_plain:
             model = model and _name("log_metric", model)
             dataset = dataset and _name("log_metric", dataset)
         now = clock.now_ms()
@@ -264,7 +267,7 @@ class Run:
             series = self._series.get(name) if type(name) is str else None
             if series is None:
                 name = _name("log_metric", name)
-                series = self._series.setdefault(name, _Series())
+                series = self._series.setdefault(name, _Series(name))
             top = series.top_step
             if step is None:
                 step = top + 1 if epoch is None else epoch
@@ -276,7 +279,11 @@ class Run:
             else:
                 series.last_ms = now = max(now, series.last_ms + 1)
             series.value = number
-        if not self._writer.append(encode_metric(name, number, step, now, model, dataset)) or self._sealed:
+        if is_plain and isfinite(number):
+            line = encode_point(series.head, number, step, now)
+        else:
+            line = encode_metric(name, number, step, now, model, dataset)
+        if not self._writer.append(line) or self._sealed:
             self._after_append()
 
     def log_metrics(

@@ -73,7 +73,7 @@ class RunDelivery:
         return self._spec
 
     def deliver(self, *, is_over: bool = False) -> bool:
-        """Send all that is there and not sent yet; whether anything was.
+        """Send all that is there now and not sent yet; whether anything was.
 
         Parameters
         ----------
@@ -90,7 +90,8 @@ class RunDelivery:
         """
         sent = False
         for path in filter(self._may_be_read, segment_paths(self.folder)):
-            while self._has_more(path) and self._send_next(path, is_over=is_over):
+            end = _size(path)  # what is recorded while this is sent waits: else a fast loop would be sent in dribbles
+            while self._offset(path) < end and self._send_next(path, is_over=is_over):
                 sent = True
             if is_over and self._has_more(path):
                 self.progress.offsets[path.name] = path.stat().st_size
@@ -143,14 +144,15 @@ class RunDelivery:
         return path.name not in self._foreign
 
     def _has_more(self, path: Path) -> bool:
-        try:
-            return os.stat(path, follow_symlinks=False).st_size > self.progress.offsets.get(path.name, 0)
-        except FileNotFoundError:
-            return False
+        return _size(path) > self._offset(path)
+
+    def _offset(self, path: Path) -> int:
+        """Up to where a segment has been delivered."""
+        return self.progress.offsets.get(path.name, 0)
 
     def _send_next(self, path: Path, *, is_over: bool) -> bool:
         """Send the next batch of one segment; False when only an unfinished line is left."""
-        offset = self.progress.offsets.get(path.name, 0)
+        offset = self._offset(path)
         batch = read_batch(path, offset)
         if batch.end == offset:
             return False
@@ -229,6 +231,14 @@ def has_live_owner(folder: Path) -> bool:
     """Whether a process other than this one may still write to the run; unknown counts as alive."""
     ours = this_process()  # by more than its id: another container's process may have the same
     return any(head.owner != ours and is_alive(head.owner) is not False for _, head in iter_heads(folder))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a segment; none when it is not there."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_line_start(path: Path, offset: int) -> bool:

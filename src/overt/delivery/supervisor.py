@@ -29,6 +29,10 @@ _BOOT = (
     "import os; os.closerange(3, 65536)\n"  # whoever waits for the end of a pipe given to training must not wait for us
     "try: os.nice(19)\n"
     "except OSError: pass\n"
+    # Linux weighs sessions against each other by their autogroup, and nice values only within one: without this line
+    # nice 19 is nothing to the training, and a step that waits for two threads took 45 ms instead of 0.5 beside us
+    "try: open('/proc/self/autogroup', 'w').write('19')\n"
+    "except OSError: pass\n"
     "import sys; sys.path.append(sys.argv[2])\n"
     "from overt.delivery.courier import main; main(sys.argv[1])"
 )

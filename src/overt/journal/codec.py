@@ -49,8 +49,18 @@ class UnknownFormat(BadLine):
     """A segment was written by another version of overt, whose lines may mean something else."""
 
 
+def metric_head(name: str) -> bytes:
+    """What the lines of one series of points begin with: made once for all of them."""
+    return b'{"t":"metric","name":%b,"value":' % orjson.dumps(name)
+
+
+def encode_point(head: bytes, value: float, step: int, time_ms: int) -> bytes:
+    """One finite value of a series as the line that :func:`encode_metric` makes: the hot path. Budget: 0.5 us."""
+    return b'%b%b,"step":%d,"ms":%d}\n' % (head, orjson.dumps(value), step, time_ms)
+
+
 def encode_metric(name: str, value: float, step: int, time_ms: int, model: str | None, dataset: str | None) -> bytes:
-    """One metric as a line: the hot path, hence plain arguments. Budget: 1 us."""
+    """One metric as a line."""
     line: dict[str, Any] = {
         "t": "metric",
         "name": name,

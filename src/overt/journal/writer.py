@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from overt.journal.codec import encode
 from overt.journal.folder import MAIN_SEGMENT, blob_path, create_run_folder, new_segment_name
@@ -104,7 +104,8 @@ class JournalWriter:
                     descriptor = self._open()
                 if self.lost > self._reported_lost:
                     self._report_loss(descriptor)
-                self._write(descriptor, line)
+                if os.write(descriptor, line) != len(line):
+                    self._undo_half_a_line(descriptor)
                 return True
             except OSError as error:
                 self.lost += 1
@@ -216,10 +217,12 @@ class JournalWriter:
             return descriptor
 
     def _write(self, descriptor: int, line: bytes) -> None:
-        written = os.write(descriptor, line)
-        if written != len(line):
-            cut_torn_tail(descriptor)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if os.write(descriptor, line) != len(line):
+            self._undo_half_a_line(descriptor)
+
+    def _undo_half_a_line(self, descriptor: int) -> NoReturn:
+        cut_torn_tail(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _report_loss(self, descriptor: int) -> None:
         lost = self.lost - self._reported_lost

@@ -57,6 +57,46 @@ def until(is_so: Callable[[], object], *, seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+PRIORITY = """
+run = overt.start_run("r")
+overt.wait()
+pid = dispatch().courier_pid
+print(os.getpriority(os.PRIO_PROCESS, pid))
+print(open(f"/proc/{pid}/autogroup").read())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system weighs no sessions by autogroup")
+def test_the_courier_gives_way_to_the_training_although_it_stands_in_a_session_of_its_own(script: Script) -> None:
+    nice, autogroup = script(PRIORITY).stdout.split("\n", 1)
+    assert nice == "19"
+    assert autogroup.strip().endswith("nice 19")
+
+
+RESTING = """
+run = overt.start_run("r")
+run.log_metric("loss", 0.0)
+overt.wait()
+stat = f"/proc/{dispatch().courier_pid}/stat"
+
+def seconds_worked():
+    fields = open(stat).read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+began, worked = time.monotonic(), seconds_worked()
+while time.monotonic() - began < 4:
+    run.log_metric("loss", 0.0)
+    time.sleep(0.002)
+print((seconds_worked() - worked) / (time.monotonic() - began))
+"""
+
+
+def test_the_courier_rests_nine_times_as_long_as_it_works(script: Script) -> None:
+    """With a store that takes 20 ms a call, as MLflow does."""
+    share = float(script(RESTING, KEPT_WORK_S="0.02").stdout)
+    assert 0 < share < 0.25
+
+
 def test_a_script_ends_with_everything_delivered_and_nothing_left(script: Script, kept: Path, tmp_path: Path) -> None:
     ended = script("""
 with overt.start_run("mine", params={"lr": 0.1}) as run:
