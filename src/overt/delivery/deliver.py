@@ -7,6 +7,7 @@ processes are gone), delivered to the last byte, nothing of it was refused, and 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -90,8 +91,10 @@ class RunDelivery:
         """
         sent = False
         for path in filter(self._may_be_read, segment_paths(self.folder)):
-            end = _size(path)  # what is recorded while this is sent waits: else a fast loop would be sent in dribbles
-            while self._offset(path) < end and self._send_next(path, is_over=is_over):
+            # What is recorded meanwhile is the next call's: else a fast loop would be sent in dribbles without end.
+            # Where none is to come, every whole line goes out first: below, the rest is dropped as a line cut off.
+            end = math.inf if is_over else _size(path)
+            while self._offset(path) < end and self._has_more(path) and self._send_next(path, is_over=is_over):
                 sent = True
             if is_over and self._has_more(path):
                 self.progress.offsets[path.name] = path.stat().st_size

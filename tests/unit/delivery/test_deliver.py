@@ -150,6 +150,41 @@ def test_a_torn_last_line_of_a_dead_process_is_dropped_and_the_rest_complete(fol
     assert calls.calls == []  # nothing is sent a second time
 
 
+class Overtaken(MemoryStore):
+    """While it takes a batch, three times, somebody records another metric."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.batches = 0
+
+    def log_batch(self, run_id: str, records: Any) -> None:
+        super().log_batch(run_id, records)
+        self.batches += 1
+        if self.batches <= 3:
+            write(self.folder, metric(self.batches))
+
+
+def test_a_round_sends_what_was_there_when_it_began(folder: Path) -> None:
+    write(folder, metric(0))
+    store = Overtaken(folder)
+    delivery = new(folder, store)
+    for batches in (1, 2):
+        assert delivery.deliver()
+        assert store.batches == batches
+        assert not delivery.is_complete
+
+
+def test_nothing_is_dropped_of_a_process_that_was_wrongly_thought_to_be_gone(folder: Path) -> None:
+    write(folder, metric(0))
+    store = Overtaken(folder)
+    delivery = new(folder, store)
+    delivery.deliver(is_over=True)
+    assert delivery.is_complete
+    (run,) = store.runs.values()
+    assert [point.step for point in run.history] == [0, 1, 2, 3]
+
+
 def test_a_journal_with_damage_or_refusals_or_news_is_kept(folder: Path) -> None:
     write(folder, metric(0), END, Seal())
     with open(folder / MAIN_SEGMENT, "ab") as file:
