@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import FileInfo
 
+from overt.errors import StoreUnavailable
+from overt.records import Metric, RunSpec
 from overt.stores.mlflow.connection import connect
 from overt.stores.mlflow.names import from_mlflow
 from overt.stores.mlflow.store import MlflowStore
@@ -41,6 +43,19 @@ class TestSqlite(MlflowContract):
     @pytest.fixture
     def store(self, database: MlflowClient) -> MlflowStore:
         return MlflowStore(database, database.tracking_uri)
+
+
+def test_a_damaged_database_is_away_and_refuses_nothing(empty_mlflow_database: Path, tmp_path: Path) -> None:
+    """MLflow calls it a bad request, as it does what else SQLAlchemy does not call operational."""
+    path = shutil.copyfile(empty_mlflow_database, tmp_path / "mlflow.db")
+    store = MlflowStore.open(f"sqlite:///{path}")
+    run_id = store.create_run(RunSpec("ab" * 16, "a run", "Default", 1_700_000_000_000))
+    path.write_bytes(b"no database\n" * 100_000)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.log_batch(run_id, [Metric("x", 1.0, 0, 1)])
+        with pytest.raises(StoreUnavailable):
+            store.probe_run(run_id)
 
 
 class TestServer(MlflowContract):

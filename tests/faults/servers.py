@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -9,8 +10,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -103,7 +104,51 @@ def answering_server(status: int, body: bytes, content_type: str = "text/html") 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _serving(Handler) as uri:
+        yield uri
+
+
+Meddle = Callable[[str, str, bytes], int | None]
+"""Given method, path and body of a request, the status to answer in the server's place; None lets it through."""
+
+
+@contextmanager
+def meddling_proxy(upstream: str, meddle: Meddle) -> Iterator[str]:
+    """URI of a proxy before a real server, which answers some requests itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status = meddle(self.command, self.path, body)
+            if status is not None:
+                self.reply(status, b"<h1>meddled</h1>", "text/html")
+                return
+            headers = {name: text for name, text in self.headers.items() if name.lower() not in ("host", "connection")}
+            host = upstream.removeprefix("http://")
+            with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+                connection.request(self.command, self.path, body, headers)
+                response = connection.getresponse()
+                self.reply(response.status, response.read(), response.headers.get("Content-Type", ""))
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  the names that http.server looks for
+
+        def reply(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with _serving(Handler) as uri:
+        yield uri
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

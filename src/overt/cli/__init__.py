@@ -15,15 +15,8 @@ import click
 from overt.cli import doctor, runs, show, sync, ui
 from overt.cli.text import installed_version, one_line
 from overt.errors import OvertError
+from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
 
-_MLFLOW_ENVIRONMENT = {
-    # MLflow's own retries add up to minutes before a dead server is called one
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
 _INTERRUPTED = 130
 
 
@@ -66,7 +59,7 @@ def commands() -> None:
     The store and the journal folder are those that recording uses: OVERT_STORE, OVERT_DIR, [tool.overt] in
     pyproject.toml, MLFLOW_TRACKING_URI, else mlflow.db and .overt here.
     """
-    for name, value in _MLFLOW_ENVIRONMENT.items():
+    for name, value in {**CLIENT_ENVIRONMENT, "MLFLOW_LOGGING_LEVEL": "WARNING"}.items():
         os.environ.setdefault(name, value)
 
 

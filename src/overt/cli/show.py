@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def show(run: str, store: str | None, as_json: bool) -> None:
     """
     from overt.cli.journals import iter_journals
     from overt.cli.text import complain, print_json
-    from overt.errors import RunNotFound
+    from overt.errors import OvertWarning, RunNotFound
     from overt.query import find_run, open_query
     from overt.stores.uri import public_name
 
@@ -36,7 +37,9 @@ def show(run: str, store: str | None, as_json: bool) -> None:
     waiting = [journal for journal in iter_journals(None) if not journal.is_delivered]
     stored = open_query(uri)
     try:
-        found = stored.read_run(find_run(stored, run))
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", OvertWarning)
+            found = stored.read_run(find_run(stored, run))
     except RunNotFound as error:
         _raise_if_undelivered(run, waiting)
         raise error
@@ -44,6 +47,9 @@ def show(run: str, store: str | None, as_json: bool) -> None:
         print_json({"store": public_name(uri), **details_to_json(found)})
     else:
         _print(found, uri)
+    for doubt in doubts:
+        if issubclass(doubt.category, OvertWarning):
+            complain(str(doubt.message))
     note = _note_on_undelivered(run, found, waiting)
     if note:
         complain(note)

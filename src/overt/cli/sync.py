@@ -5,6 +5,7 @@ The exit code is the answer: 0 when everything that was there has arrived, 1 whe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ def sync(ctx: click.Context, folder: Path | None, store: str | None, keep: bool,
         )
     else:
         _print(results)
-    for result in left:
-        complain(f"{result.label}: {result.problem}")
+    for line in _complaints(left):
+        complain(line)
     ctx.exit(1 if left else 0)
 
 
@@ -112,6 +113,18 @@ def problem_of(outcome: Outcome, destinations: Destinations) -> str:
     if outcome.finding.state == "live":
         return "its process is writing to it at this moment"
     return f"its last line has no end, and nobody here can tell whether it will be finished on {outcome.finding.host}"
+
+
+def _complaints(left: list[Result]) -> Iterator[str]:
+    """A line for each run that is left, and one for all that were not tried because of one store."""
+    from overt.cli.text import counted
+
+    for result in left:
+        if result.outcome.tried:
+            yield f"{result.label}: {result.problem}"
+    untried = Counter(result.problem for result in left if not result.outcome.tried)
+    for problem, number in untried.items():
+        yield f"{counted(number, 'more run')} for the same store not tried: {problem}"
 
 
 def _print(results: list[Result]) -> None:

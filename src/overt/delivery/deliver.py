@@ -16,15 +16,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import orjson
-
 from overt import clock
 from overt.delivery.lock import hold_unused
 from overt.delivery.progress import Progress, load_progress, save_progress
 from overt.delivery.projection import Draw, Projection
+from overt.delivery.refused import forget_refused, iter_refused, keep_refused
 from overt.errors import JournalError
 from overt.journal.codec import encode
-from overt.journal.folder import MAIN_SEGMENT, REJECTED, new_segment_name, segment_paths
+from overt.journal.folder import MAIN_SEGMENT, new_segment_name, segment_paths
 from overt.journal.owner import is_alive, this_process
 from overt.journal.reader import is_readable, iter_heads, iter_records, open_blob, open_regular, read_batch
 from overt.journal.writer import JournalWriter
@@ -126,6 +125,20 @@ class RunDelivery:
         writer.close()
         return True
 
+    def begin_again_if_refused(self) -> None:
+        """Send the run from its first byte if something of it was refused: the cause may be mended by now.
+
+        All of it is sent again and not only what was refused: an older value sent last would stand for the newest.
+        """
+        if not self.progress.rejected:
+            return
+        refused = iter_refused(self.folder, self._store_name)
+        self.progress.ended = self.progress.ended and not any(isinstance(record, RunEnd) for record in refused)
+        self.progress.rejected = self.progress.bad_lines = 0
+        self.progress.offsets.clear()
+        self._save()
+        forget_refused(self.folder, self._store_name)
+
     def remove_if_safe(self, *, is_over: bool) -> bool:
         """Remove the journal if nothing more will come and nothing of it is missing from the store."""
         if self.progress.rejected or self.progress.bad_lines or not (is_over or self.progress.sealed):
@@ -215,14 +228,7 @@ class RunDelivery:
     def _reject(self, record: Record, reason: str) -> None:
         self.progress.rejected += 1
         self.problems.append(f"run {self.spec.name}: {_named(record)} was refused: {reason}")
-        line = orjson.dumps({"store": self._store_name, "reason": reason, "line": encode(record).decode()}) + b"\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with suppress(OSError):  # a stranger's journal may have a link there, which is not to be written through
-            descriptor = os.open(self.folder / REJECTED, flags, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+        keep_refused(self.folder, self._store_name, record, reason)
 
     def _save(self) -> None:
         if self._projection is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_POLL_S = 0.05
 
 
 @contextmanager
@@ -18,6 +21,29 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield _try_flock(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def lock_within(path: Path, seconds: float) -> Iterator[bool]:
+    """Hold the lock file at ``path`` for the block; yields False if another has it for ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with try_lock(path) as is_ours:
+            if is_ours or time.monotonic() >= deadline:
+                yield is_ours
+                return
+        time.sleep(_POLL_S)
+
+
+def holder(path: Path) -> int | None:
+    """Process id of whoever holds the lock file at ``path``; None where the system does not tell."""
+    with suppress(OSError, ValueError):
+        inode = str(path.lstat().st_ino)
+        for line in Path("/proc/locks").read_text("ascii").splitlines():
+            _, kind, _, _, pid, place, *_ = line.split()
+            if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0:
+                return int(pid)
+    return None
 
 
 def are_unused(paths: list[Path]) -> bool:

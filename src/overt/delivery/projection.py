@@ -1,7 +1,8 @@
 """Records of one run become calls of one store: the single place that knows which record leads to which verb.
 
 Nothing of a record is executed or unpickled here. What a store refuses is set aside with its reason and the rest goes
-through; what a store cannot take now (``StoreUnavailable``) passes to the caller, who tries again later.
+through; what a store cannot take now (``StoreUnavailable``) passes to the caller, who tries again later, unless the
+store takes everything else.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from overt.delivery.suspicion import Suspicion
 from overt.errors import JournalError, MissingExtra, RecordError, StoreRejected
 from overt.records import (
     Artifact,
@@ -82,6 +85,7 @@ class Projection:
         self._open_blob = open_blob
         self._draw = draw
         self._on_reject = on_reject
+        self._suspicion = Suspicion(store, run_id)
         self.models: dict[str, str] = {}
 
     def send(self, records: Iterable[Record]) -> None:
@@ -92,7 +96,7 @@ class Projection:
     def _send_batch(self, records: Sequence[Batchable]) -> None:
         while records:
             try:
-                self._store.log_batch(self._run_id, records)
+                self._suspicion.call(partial(self._store.log_batch, self._run_id, records), is_single=len(records) == 1)
                 return
             except StoreRejected as refusal:
                 culprit = records[0] if len(records) == 1 else refusal.record
@@ -111,11 +115,12 @@ class Projection:
                 if not staged:
                     continue
                 try:
-                    self._store.log_artifacts(self._run_id, Path(name))
+                    self._log_artifacts(Path(name), is_single=len(staged) == 1)
                 except StoreRejected as refusal:
                     if len(staged) > 1:
-                        for record in staged:
-                            self._send_files([record])
+                        middle = len(staged) // 2
+                        self._send_files(staged[:middle])
+                        self._send_files(staged[middle:])
                     else:
                         self._on_reject(staged[0], str(refusal))
 
@@ -127,7 +132,8 @@ class Projection:
                     for file in model.files:
                         self._copy(file, folder)
                     if isinstance(self._store, ModelStore):
-                        self.models[model.name] = self._store.log_model(self._run_id, model, folder)
+                        log_model = partial(self._store.log_model, self._run_id, model, folder)
+                        self.models[model.name] = self._suspicion.call(log_model, is_single=True, with_file=True)
                     else:
                         self._log_files_of(model, folder)
                 except (JournalError, StoreRejected, *_PATH_CONFLICTS) as refusal:
@@ -136,7 +142,11 @@ class Projection:
     def _log_files_of(self, model: Model, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="overt-") as name:
             shutil.copytree(folder, Path(name, model.name))
-            self._store.log_artifacts(self._run_id, Path(name))
+            self._log_artifacts(Path(name), is_single=True)
+
+    def _log_artifacts(self, folder: Path, *, is_single: bool) -> None:
+        upload = partial(self._store.log_artifacts, self._run_id, folder)
+        self._suspicion.call(upload, is_single=is_single, with_file=True)
 
     def _send_losses(self, records: Sequence[Lost]) -> None:
         count = sum(record.count for record in records)
@@ -144,7 +154,8 @@ class Projection:
 
     def _send_end(self, records: Sequence[RunEnd]) -> None:
         try:
-            self._store.finish(self._run_id, records[0].status, records[0].ended_ms)
+            finish = partial(self._store.finish, self._run_id, records[0].status, records[0].ended_ms)
+            self._suspicion.call(finish, is_single=True)
         except StoreRejected as refusal:
             self._on_reject(records[0], str(refusal))
 

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
 from overt.journal.folder import segment_paths
+from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
 
 Mode = Literal["process", "inline", "manual"]
 
@@ -42,13 +43,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
-}
-_DEFAULT_ENVIRONMENT = {
-    # MLflow's own retries add up to minutes in which nothing else is delivered; the courier has its own
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -226,7 +220,7 @@ class CourierProcess:
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-c", _BOOT, str(os.getpid()), root],
-                _DEFAULT_ENVIRONMENT | dict(os.environ) | _ENVIRONMENT,
+                {**CLIENT_ENVIRONMENT, **os.environ, **_ENVIRONMENT},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, their_inbox, 0),
                     (os.POSIX_SPAWN_DUP2, their_outbox, 1),

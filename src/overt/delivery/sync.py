@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Literal
 
 from overt.delivery.deliver import RunDelivery, has_live_owner
-from overt.delivery.lock import try_lock
-from overt.errors import JournalError, StoreError
+from overt.delivery.lock import holder, lock_within
+from overt.errors import JournalError, StoreError, StoreUnavailable
 from overt.journal.folder import LOCK, iter_run_folders, segment_paths
 from overt.journal.owner import is_alive
 from overt.journal.reader import iter_heads, iter_records
 from overt.records import RunEnd, RunSpec
-from overt.stores.protocols import Store
+from overt.stores.protocols import ProbeStore, Store
 from overt.stores.uri import open_store, public_name
+
+LOCK_PATIENCE_S = 5.0
+"""How long a run that another process delivers at this moment is waited for."""
 
 State = Literal["live", "elsewhere", "vanished", "ended", "unreadable"]
 
@@ -57,6 +60,8 @@ class Outcome:
         Whether it got the ending KILLED.
     problem : str
         Why not all of it arrived, or what was refused; empty if all is well.
+    tried : bool
+        Whether its delivery was tried at all; it is not where the same store did not answer a moment before.
     """
 
     finding: Finding
@@ -65,6 +70,7 @@ class Outcome:
     closed: bool = False
     run_id: str | None = None
     problem: str = ""
+    tried: bool = True
 
 
 def find(base: Path) -> Iterator[Finding]:
@@ -129,15 +135,15 @@ def sync(
         if uri is None:
             yield Outcome(finding, delivered=False, problem="no store was named for it: use --store")
         elif uri in unavailable:
-            yield Outcome(finding, delivered=False, problem=unavailable[uri])
+            yield Outcome(finding, delivered=False, problem=unavailable[uri], tried=False)
         else:
             try:
                 if uri not in stores:
                     stores[uri] = open_store(uri)
                 yield _sync_one(finding, stores[uri], uri, keep=keep, assume_over=assume_over)
             except StoreError as error:
-                if uri not in stores:
-                    unavailable[uri] = str(error)
+                if uri not in stores or (isinstance(error, StoreUnavailable) and not _is_working(stores[uri])):
+                    unavailable[uri] = str(error)  # what it costs to find out, a whole time limit, is paid once
                 yield Outcome(finding, delivered=False, problem=str(error))
             except JournalError as error:
                 yield Outcome(finding, delivered=False, problem=str(error))
@@ -153,10 +159,15 @@ def sync(
 def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_over: bool) -> Outcome:
     from overt.figures import draw
 
-    with try_lock(finding.folder / LOCK) as is_ours:
+    lock = finding.folder / LOCK
+    with lock_within(lock, LOCK_PATIENCE_S) as is_ours:
         if not is_ours:
-            return Outcome(finding, delivered=False, problem="its courier is delivering it at this moment")
+            return Outcome(
+                finding, delivered=False, problem=f"{_described(holder(lock))} is delivering it at this moment"
+            )
         delivery = RunDelivery(finding.folder, store, store_name=public_name(uri), draw=draw)
+        if finding.state != "live":  # else its courier goes on, from where it remembers that it was
+            delivery.begin_again_if_refused()
         is_over = not has_live_owner(finding.folder) or (assume_over and finding.state == "elsewhere")
         sent = delivery.deliver(is_over=is_over)
         closed = is_over and delivery.close_vanished()
@@ -172,6 +183,26 @@ def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_ov
         if not keep:
             delivery.remove_if_safe(is_over=is_over or finding.state == "ended")
         return Outcome(finding, is_complete, sent or closed, closed, delivery.progress.run_id, "; ".join(problems))
+
+
+def _is_working(store: Store) -> bool:
+    """Whether a failure may be one run's own trouble; a store that cannot be asked has the benefit of the doubt."""
+    if isinstance(store, ProbeStore):
+        try:
+            store.probe()
+        except StoreError:
+            return False
+    return True
+
+
+def _described(pid: int | None) -> str:
+    """Who a process is, in words."""
+    if pid is None:
+        return "another process"
+    is_courier = False
+    with suppress(OSError):
+        is_courier = b"overt.delivery.courier" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return f"its courier (process {pid})" if is_courier else f"process {pid}"
 
 
 def _run_folders(base: Path) -> Iterator[Path]:

@@ -61,6 +61,23 @@ class JoinableStore(Protocol):
 
 
 @runtime_checkable
+class ProbeStore(Protocol):
+    """A store that can be asked whether it works, so that one record's or one run's trouble is told from its own.
+
+    Without this ability, whatever ``StoreUnavailable`` is raised for is tried again for ever.
+
+    Errors
+        Both verbs return if it works, and raise ``StoreUnavailable`` or ``StoreRejected`` if it does not.
+    """
+
+    def probe(self) -> None:
+        """Ask the store something cheap, whatever the run."""
+
+    def probe_run(self, run_id: str, *, with_file: bool = False) -> None:
+        """Write something harmless to the run that was not there, and a small file too if wanted."""
+
+
+@runtime_checkable
 class QueryStore(Protocol):
     """A store that can be read.
 

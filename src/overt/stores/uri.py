@@ -60,10 +60,11 @@ def resolve(uri: str, *, directory: Path) -> str:
 def is_mlflow(uri: str) -> bool:
     """Whether MLflow's client takes this URI."""
     scheme = uri.partition(":")[0].lower()
-    return scheme in ("http", "https", "databricks", "databricks-uc") or _is_database(uri)
+    return scheme in ("http", "https", "databricks", "databricks-uc") or is_database(uri)
 
 
-def _is_database(uri: str) -> bool:
+def is_database(uri: str) -> bool:
+    """Whether MLflow opens this URI with SQLAlchemy, without a tracking server between."""
     return uri.partition(":")[0].partition("+")[0].lower() in _DATABASES
 
 
@@ -84,7 +85,7 @@ def check_installed(uri: str) -> None:
 
 def public_name(uri: str) -> str:
     """``uri`` without user, password and query: what may be shown and written down."""
-    if _is_database(uri):  # SQLAlchemy takes passwords as they are, with "/", "?" and "#" in them
+    if is_database(uri):  # SQLAlchemy takes passwords as they are, with "/", "?" and "#" in them
         uri = _USERINFO.sub("://", uri)
     parts = urlsplit(uri)
     if not parts.netloc:

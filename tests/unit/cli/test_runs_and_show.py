@@ -149,6 +149,26 @@ def test_show_says_how_the_model_is_loaded_and_the_lines_do_load_it(
     ]
 
 
+def test_show_says_that_a_models_description_cannot_be_read_and_why(
+    record: Record, overt: Overt, tmp_path: Path
+) -> None:
+    record(
+        """
+        from sklearn.linear_model import LogisticRegression
+        overt.TrackedEstimator(LogisticRegression()).fit([[0.0], [1.0]], [0, 1])
+        """
+    )
+    overt("sync")
+    (description,) = tmp_path.rglob("MLmodel")
+    description.unlink()
+    said = overt("show", "last", "--json")
+    (model,) = json.loads(said.out)["models"]
+    assert (said.code, model["flavors"]) == (0, [])
+    assert said.err.count("\n") == 1
+    assert "what model model is cannot be read from here" in said.err
+    assert str(description.parent) in said.err
+
+
 @pytest.mark.parametrize("digits", [32, 12])
 def test_a_run_answers_to_its_id_its_key_and_the_beginning_of_both(record: Record, overt: Overt, digits: int) -> None:
     record(ONE_RUN)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import ONE_RUN, VANISHED_RUN, Overt, Record, journals
 
+from overt.delivery import sync
+
 DEAD = "http://127.0.0.1:9"
 FIELDS = {"key", "name", "experiment", "state", "folder", "run_id", "delivered", "new", "closed", "problem"}
 
@@ -251,3 +253,89 @@ def test_a_lock_that_cannot_be_made_is_one_line(record: Record, overt: Overt) ->
     assert said.code == 1
     assert said.err.count("\n") == 1
     assert "lock" in said.err
+
+
+# -- who else is at it, and stores that do not answer ----------------------------------------------------------------
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from overt.delivery.lock import try_lock
+with try_lock(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holding(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(folder / "lock"), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "True\n"
+    return child
+
+
+def test_a_run_that_somebody_delivers_at_this_moment_is_waited_for(
+    record: Record, overt: Overt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overt.delivery.sync.LOCK_PATIENCE_S", sync.LOCK_PATIENCE_S * 6)  # a busy machine
+    record(ONE_RUN)
+    with holding(journals()[0], 4.0):
+        said = overt("sync")
+    assert (said.code, said.err) == (0, "")
+    assert journals() == []
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who holds a lock")
+def test_who_delivers_a_run_for_longer_is_named(record: Record, overt: Overt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overt.delivery.sync.LOCK_PATIENCE_S", 0.3)
+    record(ONE_RUN)
+    with holding(journals()[0], 60.0) as child:
+        said = overt("sync")
+        child.kill()
+    assert said.code == 1
+    assert said.err.count("\n") == 1
+    assert f"process {child.pid} is delivering it at this moment" in said.err
+
+
+def test_a_server_that_says_nothing_costs_its_time_limit_once(
+    record: Record, overt: Overt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+    import time
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for _ in range(6):
+        record(ONE_RUN)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        began = time.monotonic()
+        said = overt("sync", "--store", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        took = time.monotonic() - began
+    assert said.code == 1
+    assert "0 runs delivered, 6 left." in said.out
+    tried, untried = said.err.splitlines()
+    assert "run small" in tried
+    assert "5 more runs for the same store not tried: " in untried
+    assert took < 4.5, "six runs, one second and more each"
+    assert overt("sync").code == 0
+
+
+def test_one_runs_own_trouble_keeps_no_other_from_a_store_that_works(
+    record: Record, overt: Overt, sqlite_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(sqlite_uri)
+    record(ONE_RUN)
+    assert overt("sync", "--keep").code == 0
+    (run,) = json.loads(overt("runs", "--json").out)["runs"]
+    client.delete_run(run["id"])
+    delivered = journals()[0] / "delivered.json"
+    delivered.unlink()
+    record(ONE_RUN.replace("small", "other"))
+    said = overt("sync")
+    assert "1 run delivered, 1 left." in said.out
+    assert "restore" in said.err
+    assert "not tried" not in said.err

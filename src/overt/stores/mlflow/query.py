@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +17,10 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow import entities as mlflow_entities
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
-from overt.errors import RunNotFound
+from overt.errors import OvertWarning, RunNotFound
 from overt.records import RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.names import digest, from_mlflow
@@ -171,19 +172,27 @@ class MlflowQuery:
                 [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", page_token=token
             )
             for logged in page:
-                yield StoredModel(
-                    logged.name, logged.model_uri, str(logged.status), self._flavors(logged.artifact_location)
-                )
+                flavors = self._flavors(logged) if logged.status == LoggedModelStatus.READY else ()
+                yield StoredModel(logged.name, logged.model_uri, str(logged.status), flavors)
             token = page.token or ""
 
-    def _flavors(self, location: str) -> tuple[str, ...]:
-        """The ways to load a model, from its MLmodel file; none where that cannot be read from here."""
-        with suppress(Exception), tempfile.TemporaryDirectory(prefix="overt-") as folder:
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{location}/MLmodel", dst_path=folder, tracking_uri=self._uri
+    def _flavors(self, logged: LoggedModel) -> tuple[str, ...]:
+        """The ways to load a model, from its MLmodel file; none, and a warning, where that cannot be read from here."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="overt-") as folder:
+                path = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{logged.artifact_location}/MLmodel", dst_path=folder, tracking_uri=self._uri
+                )
+                return tuple(sorted(yaml.safe_load(Path(path).read_text("utf-8"))["flavors"]))
+        except Exception as error:  # noqa: BLE001  it may lie anywhere and hold anything; the run is shown all the same
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            warnings.warn(
+                f"what model {logged.name} is cannot be read from here, so nothing but pyfunc is known to load it "
+                f"({reason}). Its files are to be in {logged.artifact_location}",
+                OvertWarning,
+                stacklevel=2,
             )
-            return tuple(sorted(yaml.safe_load(Path(path).read_text("utf-8"))["flavors"]))
-        return ()
+            return ()
 
 
 # -- entities to values ------------------------------------------------------------------------------------------------

@@ -21,18 +21,21 @@ from mlflow import entities as mlflow_entities
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.records import Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.models import find_model, log_model
 from overt.stores.mlflow.names import digest, is_cut, to_mlflow
-from overt.stores.protocols import JoinableStore, ModelStore, Store
+from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, Store
 
 KEY_TAG = "overt.key"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for a GenAI project
 PARAMS_FILE = "params.json"
 TAGS_FILE = "tags.json"
+PROBE_TAG = "overt.probe"
+PROBE_FILE = "overt/probe.txt"
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class MlflowStore:
         self._uri = uri
         self._experiments: dict[str, str] = {}
         self._known: dict[str, _Known] = {}
+        self._run_ids: dict[str, str] = {}  # of keys: a parent may be in another experiment than its child
 
     @classmethod
     def open(cls, uri: str) -> MlflowStore:
@@ -71,14 +75,7 @@ class MlflowStore:
     def create_run(self, spec: RunSpec) -> str:
         """Create the run or find it by its key; a run to be joined is only marked with the key."""
         with translated_errors(self._uri):
-            if spec.joined_run_id:
-                self._know(spec.joined_run_id)
-                self._client.set_tag(spec.joined_run_id, KEY_TAG, spec.key)
-                return spec.joined_run_id
-            experiment_id = spec.experiment_id or self._experiment_id(spec.experiment)
-            short, long = _short_tags(self._start_tags(experiment_id, spec))
-            run_id = self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec, short)
-            self._keep_whole(run_id, TAGS_FILE, long)
+            self._run_ids[spec.key] = run_id = self._create_or_join(spec)
             return run_id
 
     def log_batch(self, run_id: str, records: Sequence[Batchable]) -> None:
@@ -120,6 +117,19 @@ class MlflowStore:
         with self._errors_about(run_id):
             self._client.set_terminated(run_id, status, ended_ms)
 
+    def probe(self) -> None:
+        """Ask for one experiment."""
+        with translated_errors(self._uri):
+            self._client.search_experiments(view_type=ViewType.ALL, max_results=1)
+
+    def probe_run(self, run_id: str, *, with_file: bool = False) -> None:
+        """Set a tag to what it never was and take it away again; a file stays, since MLflow's client removes none."""
+        with self._errors_about(run_id):
+            self._client.set_tag(run_id, PROBE_TAG, clock.new_key())
+            self._client.delete_tag(run_id, PROBE_TAG)
+            if with_file:
+                self._client.log_text(run_id, "overt wrote this file to see whether files arrive.\n", PROBE_FILE)
+
     def close(self) -> None:
         """Nothing is held that the process's end would not release."""
 
@@ -151,10 +161,21 @@ class MlflowStore:
         )
         return found[0].info.run_id if found else None
 
+    def _create_or_join(self, spec: RunSpec) -> str:
+        if spec.joined_run_id:
+            self._know(spec.joined_run_id)
+            self._client.set_tag(spec.joined_run_id, KEY_TAG, spec.key)
+            return spec.joined_run_id
+        experiment_id = spec.experiment_id or self._experiment_id(spec.experiment)
+        short, long = _short_tags(self._start_tags(experiment_id, spec))
+        run_id = self._find_run(experiment_id, spec.key) or self._create_run(experiment_id, spec, short)
+        self._keep_whole(run_id, TAGS_FILE, long)
+        return run_id
+
     def _start_tags(self, experiment_id: str, spec: RunSpec) -> dict[str, str]:
         tags = dict(spec.tags) | {KEY_TAG: spec.key}
         if spec.parent_key:
-            parent_id = self._find_run(experiment_id, spec.parent_key)
+            parent_id = self._run_ids.get(spec.parent_key) or self._find_run(experiment_id, spec.parent_key)
             tags |= {"mlflow.parentRunId": parent_id} if parent_id else {"overt.parent_key": spec.parent_key}
         return tags
 
@@ -329,5 +350,5 @@ def _dataset_input(dataset: Dataset) -> mlflow_entities.DatasetInput:
     )
 
 
-def _conforms(store: MlflowStore) -> tuple[Store, ModelStore, JoinableStore]:
-    return store, store, store
+def _conforms(store: MlflowStore) -> tuple[Store, ModelStore, JoinableStore, ProbeStore]:
+    return store, store, store, store

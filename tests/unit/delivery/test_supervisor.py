@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import select
+import threading
+from pathlib import Path
+
+import pytest
+
+from overt.delivery.messages import Watch, from_line
+from overt.delivery.supervisor import CourierProcess, Deliveries
+
+NO_PROCESS = 2**31 - 1
+
+
+class Played(CourierProcess):
+    """Couriers are played by the test, which holds the other ends of their pipes."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(Deliveries(lambda trouble: None), lambda reason: None, log=log)
+        self.started = threading.Semaphore(0)
+        self.theirs: list[tuple[int, int]] = []
+        self.is_over = False
+
+    def _start(self) -> tuple[int, int, int]:
+        if self.is_over:
+            raise OSError("the test is over")
+        their_inbox, inbox = os.pipe()
+        outbox, their_outbox = os.pipe()
+        self.theirs.append((their_inbox, their_outbox))
+        self.started.release()
+        return NO_PROCESS, inbox, outbox
+
+
+@pytest.mark.timeout(20)
+def test_what_is_said_to_a_new_courier_never_goes_to_the_dead_one(tmp_path: Path) -> None:
+    """The dead one's pipe is held open by somebody else, so its feeder does not notice that nobody reads."""
+    courier = Played(tmp_path / "courier.log")
+    courier.watch(Watch("first", "store", False))
+    assert courier.started.acquire(timeout=5)
+    dead_inbox, dead_outbox = courier.theirs[0]
+    assert from_line(os.read(dead_inbox, 65536)) == Watch("first", "store", False)
+    os.close(dead_outbox)  # its death, as the supervisor sees it
+    assert courier.started.acquire(timeout=5)
+    inbox, outbox = courier.theirs[1]
+    for number in range(20):
+        courier.watch(Watch(str(number), "store", False))
+        # with one queue for both, the dead one's feeder has waited longest, and takes it
+        assert select.select([inbox], [], [], 5)[0], "the living one never heard of it"
+        assert from_line(os.read(inbox, 65536)) == Watch(str(number), "store", False)
+    courier.is_over = True
+    for descriptor in (outbox, dead_inbox, inbox):
+        os.close(descriptor)
