@@ -53,7 +53,7 @@ FIT = """
     from sklearn.cluster import KMeans
     from sklearn.datasets import make_classification
     from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+    from sklearn.linear_model import Lasso, LogisticRegression, Ridge, SGDClassifier
     from sklearn.model_selection import GridSearchCV
     from sklearn.naive_bayes import GaussianNB
     from sklearn.neighbors import KNeighborsClassifier
@@ -94,6 +94,13 @@ FIT = """
     skops = overt.TrackedEstimator(LogisticRegression(), experiment="real", run_name="skops", model_format="skops")
     fitted["skops"] = skops.fit(X_train, y_train)
     outputs["skops"] = skops.predict(X_test)
+    partial = overt.TrackedEstimator(
+        SGDClassifier(random_state=0), experiment="real", run_name="partial", register_as="parts"
+    )
+    partial.partial_fit(X_train[:30], y_train[:30], classes=[0, 1])
+    partial.evaluate(X_test, y_test)  # records the model as it is now
+    partial.partial_fit(X_train[30:], y_train[30:])  # and the script's end as it is then
+    outputs["partial"] = partial.predict(X_test)
     np.savez("predictions.npz", **outputs)
     facts = {
         name: {
@@ -103,6 +110,10 @@ FIT = """
             "metrics": model.run_.metrics,
         }
         for name, model in fitted.items()
+    }
+    run = partial.run_
+    facts["partial"] = {
+        "key": run.key, "run_id": run.id, "model_uri": f"runs:/{run.id}/model", "metrics": run.metrics
     }
     with open("facts.json", "w") as file:
         json.dump(facts, file)
@@ -129,6 +140,8 @@ LOAD = """
         found[f"{name}/runs"] = mlflow.sklearn.load_model(f"runs:/{fact['run_id']}/model").predict(X)
         if name == "RandomForestClassifier":
             found[f"{name}/registered"] = mlflow.sklearn.load_model("models:/forest/1").predict(X)
+        if name == "partial":
+            found[f"{name}/registered"] = mlflow.sklearn.load_model("models:/parts/1").predict(X)
         info = mlflow.models.get_model_info(fact["model_uri"])
         infos[name] = {
             "run_id": info.run_id,
@@ -229,6 +242,17 @@ def test_a_skops_model_loads_and_predicts_the_same(left: Left) -> None:
         pytest.skip("this MLflow reads no skops")
     for way in ("sklearn", "pyfunc", "runs"):
         assert left.loaded[f"skops/{way}"].tobytes() == left.predictions["skops"].tobytes()
+
+
+@pytest.mark.parametrize("way", ["sklearn", "pyfunc", "runs", "registered"])
+def test_a_model_fitted_in_parts_is_what_the_scripts_end_left(left: Left, client: Any, way: str) -> None:
+    assert left.loaded[f"partial/{way}"].tobytes() == left.predictions["partial"].tobytes()
+    assert len(client.search_model_versions("name = 'parts'")) == 1
+
+
+def test_the_data_of_each_part_are_inputs_of_the_run(left: Left, client: Any) -> None:
+    inputs = client.get_run(left.facts["partial"]["run_id"]).inputs.dataset_inputs
+    assert sorted(item.dataset.name for item in inputs) == ["test", "train", "train"]
 
 
 @pytest.mark.parametrize("name", COMMON)

@@ -18,6 +18,7 @@ from sklearn.utils import _safe_indexing, indexable
 from overt.evaluation.regression import regress
 from overt.evaluation.report import Report
 from overt.integrations.sklearn.evaluating import classify_predictions, scores_of
+from overt.integrations.sklearn.routing import params_of_cross_validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def cross_validate_estimator(
         cv=cv,
         scoring=scoring if callable(scoring) else named_scorers(estimator, scoring),
         n_jobs=n_jobs,
-        params=dict(fit_params) or None,
+        **params_of_cross_validate(estimator, cv, fit_params),
         return_estimator=True,
         return_indices=True,
         error_score=numpy.nan,

@@ -8,45 +8,30 @@ tracking; only the user's own mistakes raise, in the first line of ``fit``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
-import numpy
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import check_cv
-from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from overt.capture.dataset import dataset as describe_data
 from overt.capture.params import final_estimator
 from overt.errors import ConfigurationError
 from overt.evaluation.report import Report
+from overt.integrations.sklearn import checking
 from overt.integrations.sklearn.cloning import copy_for_fit, copy_for_partial_fit, is_warm
-from overt.integrations.sklearn.crossval import cross_validate_estimator, named_scorers
+from overt.integrations.sklearn.crossval import cross_validate_estimator
 from overt.integrations.sklearn.evaluating import can_be_evaluated, evaluate, is_clusterer
+from overt.integrations.sklearn.forwarding import ForwardedMethods, if_inner_has
+from overt.integrations.sklearn.partial import PartialFit
 from overt.integrations.sklearn.recording import FitRecorder
+from overt.integrations.sklearn.routing import params_of_estimator
 from overt.models.sklearn import ModelFormat, check_model_format
 from overt.run import Run
 from overt.tracker import HookRun, Tracker, open_for_hook
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 
-
-def _if_inner_has(name: str) -> Callable[[Method], Method]:
-    """Let the decorated method exist only if the fitted estimator has ``name``, or before the fit the given one."""
-
-    def check(self: TrackedEstimator) -> bool:
-        getattr(self._innermost(), name)  # raises the AttributeError that names the estimator itself
-        return True
-
-    decorator: Callable[[Method], Method] = available_if(check)
-    return decorator
-
-
-class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """Fit an estimator and record everything about it: a drop-in for the estimator itself.
 
     Parameters
@@ -62,7 +47,7 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     notes : str, optional
         Markdown for the run's page.
     cv : int, splitter or iterable, optional
-        Cross-validate on the training data after the fit.
+        Cross-validate on the training data after the fit. A splitter by groups gets the ``groups`` given to ``fit``.
     scoring : str, callable, list or dict, optional
         Scorers of the cross-validation; the estimator's own score if absent.
     n_jobs : int, optional
@@ -109,7 +94,7 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     _n_evaluations: dict[str | None, int]
     _model: str | None
     _trained_on: str | None
-    _partial_hook: HookRun | None
+    _partial: PartialFit | None
 
     def __init__(
         self,
@@ -162,56 +147,76 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         X, y
             As the estimator takes them.
         **fit_params
-            Passed on to the estimator's ``fit``, and to the fits of the cross-validation.
+            Passed on to the estimator's ``fit``, and to the fits of the cross-validation. ``groups`` is for a ``cv``
+            that splits by groups, such as ``GroupKFold``: the estimator gets it only if its own ``fit`` takes it. With
+            scikit-learn's metadata routing on, the same holds for whatever the splitter requests.
 
         Returns
         -------
         TrackedEstimator
             Itself, fitted.
+
+        Raises
+        ------
+        ConfigurationError
+            For a setting that cannot work, before anything is started or fitted.
         """
-        self._fit(X, y, fit_params, lambda estimator: estimator.fit(X, y, **fit_params))
+        self._fit("fit", X, y, fit_params)
         return self
 
-    @_if_inner_has("fit_predict")
+    @if_inner_has("fit_predict")
     def fit_predict(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return the labels of ``X``."""
-        return self._fit(X, y, fit_params, lambda estimator: estimator.fit_predict(X, y, **fit_params))
+        return self._fit("fit_predict", X, y, fit_params)
 
-    @_if_inner_has("fit_transform")
+    @if_inner_has("fit_transform")
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return ``X`` transformed."""
-        return self._fit(X, y, fit_params, lambda estimator: estimator.fit_transform(X, y, **fit_params))
+        return self._fit("fit_transform", X, y, fit_params)
 
-    @_if_inner_has("partial_fit")
+    @if_inner_has("partial_fit")
     def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
-        """Fit a little more. The first call starts a run; ``run_.finish()`` or the script's end closes it."""
-        hook = self._open_partial()
-        if hook is None:
-            self._check(None)
-            hook = self._open()
-            self._recorder(hook.run).params(self.estimator)
-            self._partial_hook, self.run_, self._n_evaluations = hook, hook.run, {}
-            self._model = self._trained_on = None
-        with hook.ending():
+        """Fit a little more, in the run that the first call started.
+
+        ``run_.finish()``, a later ``fit`` or the script's end closes that run; then the model is recorded, as the last
+        call left it. An ``evaluate`` before records the model as it is, for its scores to refer to. The data of the
+        first ten calls are described. ``cv`` and ``training_metrics`` are for ``fit``.
+
+        Parameters
+        ----------
+        X, y
+            As the estimator takes them.
+        **fit_params
+            Passed on to the estimator's ``partial_fit``.
+
+        Returns
+        -------
+        TrackedEstimator
+            Itself, fitted a little more.
+        """
+        partial = self._open_partial() or self._begin_partial()
+        with partial.hook.ending():
+            partial.describe(X, y)
             fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"))
             began = time.perf_counter()
             fitted.partial_fit(X, y, **fit_params)
             self.estimator_ = fitted
-            self.run_.log_metric("partial_fit_seconds", time.perf_counter() - began)
+            partial.follow(fitted, seconds=time.perf_counter() - began)
         return self
 
-    def _fit(self, X: Any, y: Any, fit_params: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-        """Fit through ``call`` and record it; what ``call`` returned."""
+    def _fit(self, method: str, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Any:
+        """Fit by ``method`` of the estimator and record it; what the method returned."""
         self._check(y)
-        self._finish_partial()
         hook = self._reopened() or self._open()
+        self._close_partial()
         with hook.ending() as run:
             estimator = copy_for_fit(self.estimator, getattr(self, "estimator_", None))
             recorder = self._recorder(run)
             recorder.params(estimator)
             dataset = recorder.dataset(X, y, name="train", context="training")
+            own_params = params_of_estimator(self.estimator, self.cv, fit_params)
             began = time.perf_counter()
-            result = call(estimator)
+            result = getattr(estimator, method)(X, y, **own_params)
             run.log_metric("fit_seconds", time.perf_counter() - began)
             self.estimator_, self.run_, self._n_evaluations = estimator, run, {}
             self._model, self._trained_on = None, dataset
@@ -261,8 +266,9 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
             What is true of it; not needed for clusterers.
         name : str, optional
-            Of this set, such as ``"val"``: it precedes the names of metrics and files. A second evaluation without a
-            name replaces the first if the data is the same; on other data it warns and is recorded as ``eval_2_…``.
+            Of this set, such as ``"val"``: it precedes the names of metrics and files, so ``"cv"`` and ``"training"``,
+            which overt's own scores begin with, are refused. A second evaluation without a name replaces the first if
+            the data is the same; on other data it warns and is recorded as ``eval_2_…``.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the samples.
 
@@ -276,10 +282,11 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         NotFittedError
             Before ``fit``.
         ConfigurationError
-            For an estimator that neither classifies nor regresses nor clusters, and for other data than that of the
-            fit where a clusterer cannot predict.
+            For an estimator that neither classifies nor regresses nor clusters, for other data than that of the fit
+            where a clusterer cannot predict, and for a ``name`` that cannot be used.
         """
         check_is_fitted(self)
+        checking.check_set_name(name)
         if not can_be_evaluated(self.estimator_):
             raise ConfigurationError(
                 f"evaluate() scores classifiers, regressors and clusterers "
@@ -301,7 +308,7 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         recorder = self._recorder(self.run_)
         dataset = recorder.dataset(X, y, name=name or "test", context="eval" if name is None else name)
         prefix = f"{name}_" if name else self._prefix_for(dataset)
-        recorder.report(report, prefix=prefix, model=self._model, dataset=dataset)
+        recorder.report(report, prefix=prefix, model=self._model_name(), dataset=dataset)
         return report
 
     def _prefix_for(self, dataset: str | None) -> str:
@@ -315,143 +322,18 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return f"eval_{number}_"
 
-    # -- the estimator's own methods -----------------------------------------------------------------------------------
-
-    @_if_inner_has("predict")
-    def predict(self, X: Any, **params: Any) -> Any:
-        """Predict with the fitted estimator; records nothing."""
-        check_is_fitted(self)
-        return self.estimator_.predict(X, **params)
-
-    @_if_inner_has("predict_proba")
-    def predict_proba(self, X: Any, **params: Any) -> Any:
-        """Probabilities of the classes."""
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X, **params)
-
-    @_if_inner_has("predict_log_proba")
-    def predict_log_proba(self, X: Any, **params: Any) -> Any:
-        """Logarithms of the classes' probabilities."""
-        check_is_fitted(self)
-        return self.estimator_.predict_log_proba(X, **params)
-
-    @_if_inner_has("decision_function")
-    def decision_function(self, X: Any, **params: Any) -> Any:
-        """Decision values."""
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X, **params)
-
-    @_if_inner_has("score_samples")
-    def score_samples(self, X: Any) -> Any:
-        """Score of each sample."""
-        check_is_fitted(self)
-        return self.estimator_.score_samples(X)
-
-    @_if_inner_has("score")
-    def score(self, X: Any, y: Any = None, **params: Any) -> Any:
-        """The estimator's own score; records nothing, see :meth:`evaluate`."""
-        check_is_fitted(self)
-        return self.estimator_.score(X, y, **params)
-
-    @_if_inner_has("transform")
-    def transform(self, X: Any, **params: Any) -> Any:
-        """Transform with the fitted estimator."""
-        check_is_fitted(self)
-        return self.estimator_.transform(X, **params)
-
-    @_if_inner_has("inverse_transform")
-    def inverse_transform(self, X: Any, **params: Any) -> Any:
-        """Undo :meth:`transform`."""
-        check_is_fitted(self)
-        return self.estimator_.inverse_transform(X, **params)
-
-    @_if_inner_has("get_feature_names_out")
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Names of the transformed features."""
-        check_is_fitted(self)
-        return self.estimator_.get_feature_names_out(input_features)
-
-    @_if_inner_has("set_output")
-    def set_output(self, *, transform: Any = None) -> Self:
-        """Choose the container of transformed data."""
-        self.estimator.set_output(transform=transform)
-        if hasattr(self, "estimator_"):
-            self.estimator_.set_output(transform=transform)
-        return self
-
-    # -- what makes it a meta-estimator --------------------------------------------------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        """Fitted attributes (``classes_``, ``coef_``, ``n_features_in_``) of the fitted estimator."""
-        fitted = self.__dict__.get("estimator_")
-        if fitted is not None and name.endswith("_") and not name.startswith("_"):
-            return getattr(fitted, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        fitted = self.__dict__.get("estimator_")
-        if fitted is None:
-            return False
-        with suppress(NotFittedError):
-            check_is_fitted(fitted)
-            return True
-        return False
-
-    def __sklearn_tags__(self) -> Any:
-        return get_tags(self.estimator)
-
-    def get_metadata_routing(self) -> Any:
-        """The wrapped estimator's: this one passes everything on."""
-        return self.estimator.get_metadata_routing()
-
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _innermost(self) -> Any:
-        return self.__dict__.get("estimator_", self.estimator)
 
     def _check(self, y: Any) -> None:
         """Raise for what can only be the user's mistake, before anything is recorded or fitted."""
-        if not hasattr(self.estimator, "fit") or isinstance(self.estimator, type):
-            raise ConfigurationError(
-                f"`estimator` must be an estimator object with a fit method (got {self.estimator!r})."
-            )
-        for name, kinds, wording in (
-            ("run", Run, "a Run"),
-            ("parent", (Run, str), "a Run or the key of one"),
-            ("tracker", Tracker, "a Tracker"),
-        ):
-            if getattr(self, name) is not None and not isinstance(getattr(self, name), kinds):
-                raise ConfigurationError(f"`{name}` must be {wording} (got {getattr(self, name)!r}).")
+        checking.check_is_estimator(self.estimator)
+        checking.check_is_flag("training_metrics", self.training_metrics)
+        checking.check_is_flag("log_model", self.log_model)
         check_model_format(self.model_format)
-        if self.register_as is not None and not self.log_model:
-            raise ConfigurationError(
-                f"`register_as` needs log_model=True, or there is no model to register (got {self.register_as!r})."
-            )
-        self._check_labels(y)
-        if self.cv is not None:
-            try:
-                if not isinstance(self.cv, Iterator):  # to look into one is to use it up
-                    check_cv(self.cv, classifier=is_classifier(self.estimator))
-                named_scorers(self.estimator, self.scoring)
-            except (TypeError, ValueError) as error:
-                raise ConfigurationError(f"`cv` and `scoring` must be what cross_validate takes: {error}") from error
-
-    def _check_labels(self, y: Any) -> None:
-        """Compare ``class_names`` and ``pos_label`` with the labels before hours are spent on the fit."""
-        if (self.class_names is None and self.pos_label is None) or not is_classifier(self.estimator):
-            return
-        try:
-            labels = numpy.unique(numpy.asarray(y)).tolist() if numpy.ndim(y) == 1 else []
-        except (TypeError, ValueError):  # labels that do not sort: scikit-learn says what is wrong with them
-            return
-        fewest = len(labels) - (-1 in labels)  # -1 is no class of a semi-supervised estimator
-        if labels and self.class_names is not None and not fewest <= len(self.class_names) <= len(labels):
-            raise ConfigurationError(
-                f"`class_names` must name each of the {len(labels)} classes in order (got {len(self.class_names)} "
-                f"names); pass {len(labels)} names or leave it out."
-            )
-        if labels and self.pos_label is not None and self.pos_label not in labels:
-            raise ConfigurationError(f"`pos_label` must be one of the labels in y (got {self.pos_label!r}).")
+        checking.check_register_as(self.register_as, log_model=self.log_model)
+        checking.check_class_names(self.class_names)
+        checking.check_labels(self.estimator, y, class_names=self.class_names, pos_label=self.pos_label)
+        checking.check_cross_validation(self.estimator, cv=self.cv, scoring=self.scoring, n_jobs=self.n_jobs)
 
     def _open(self) -> HookRun:
         return open_for_hook(
@@ -472,17 +354,35 @@ class TrackedEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             return HookRun(self.run_, owned=False)
         return None
 
-    def _open_partial(self) -> HookRun | None:
-        """The run that an earlier ``partial_fit`` opened, while it is open."""
-        hook: HookRun | None = self.__dict__.get("_partial_hook")
-        return hook if hook is not None and hook.run.status == "RUNNING" else None
+    def _begin_partial(self) -> PartialFit:
+        """A run for this ``partial_fit`` and those that follow."""
+        self._check(None)
+        hook = self._open()
+        recorder = self._recorder(hook.run)
+        recorder.params(self.estimator)
+        partial = PartialFit(hook, recorder, bool(self.log_model), self.model_format, self.register_as)
+        hook.run.call_at_end(partial.at_end)
+        self._partial, self.run_, self._n_evaluations = partial, hook.run, {}
+        self._model = self._trained_on = None
+        return partial
 
-    def _finish_partial(self) -> None:
-        """End the run that ``partial_fit`` left open: a fit starts another, and nobody could reach it any more."""
-        hook = self._open_partial()
-        if hook is not None and hook.owned:
-            hook.run.finish()
-        self._partial_hook = None
+    def _open_partial(self) -> PartialFit | None:
+        """What an earlier ``partial_fit`` began, while its run is open."""
+        partial: PartialFit | None = self.__dict__.get("_partial")
+        return partial if partial is not None and partial.run.status == "RUNNING" else None
+
+    def _close_partial(self) -> None:
+        """End what ``partial_fit`` began: a fit starts another run, and nobody could reach that one any more."""
+        partial: PartialFit | None = self.__dict__.get("_partial")
+        if partial is not None:
+            partial.close()
+            self._model = partial.model()
+        self._partial = None
+
+    def _model_name(self) -> str | None:
+        """What metrics refer to the fitted model by."""
+        partial: PartialFit | None = self.__dict__.get("_partial")
+        return self._model if partial is None else partial.model()
 
     def _was_trained_on(self, X: Any, y: Any) -> bool:
         digest = (self._trained_on or "").rpartition("#")[2]

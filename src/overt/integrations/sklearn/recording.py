@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from overt.capture.params import estimator_params, final_estimator
 from overt.evaluation.importances import importances
 from overt.evaluation.report import Report
+from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_evaluated, evaluate, importances_of, names_of_features
 from overt.models.sklearn import ModelFormat, sklearn_model
@@ -34,13 +34,13 @@ class FitRecorder:
 
     def params(self, estimator: Any) -> None:
         """All parameters, deep, and what kind of model it is."""
-        with self._part("params"):
+        with recorded_part(self.run, "params"):
             for name, text in estimator_params(estimator, name=type(estimator).__name__).items():
                 self.run.log_param(name, text)
 
     def dataset(self, X: Any, y: Any, *, name: str, context: str) -> str | None:
         """Shape, types and digest of the data; what metrics refer to it by."""
-        with self._part(f"dataset {name}"):
+        with recorded_part(self.run, f"dataset {name}"):
             return self.run.log_dataset(X, y, name=name, context=context)
         return None
 
@@ -48,12 +48,12 @@ class FitRecorder:
         """scikit-learn's own diagram."""
         from sklearn.utils import estimator_html_repr
 
-        with self._part("estimator.html"):
+        with recorded_part(self.run, "estimator.html"):
             self.run.log_text(estimator_html_repr(estimator), "estimator.html")
 
     def model(self, estimator: Any, X: Any, *, model_format: ModelFormat, register_as: str | None) -> str | None:
         """The fitted estimator itself; the name that metrics refer to it by."""
-        with self._part("model"):
+        with recorded_part(self.run, "model"):
             params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
             files = sklearn_model(estimator, X, model_format=model_format, params=params)
             self.run.log_model(files, name=MODEL_NAME, register_as=register_as)
@@ -68,7 +68,7 @@ class FitRecorder:
         """Scores on the training set, under names that say so."""
         if not can_be_evaluated(estimator):
             return
-        with self._part("training metrics"):
+        with recorded_part(self.run, "training metrics"):
             report = evaluate(
                 estimator,
                 X,
@@ -82,7 +82,7 @@ class FitRecorder:
 
     def importances(self, estimator: Any) -> None:
         """What each feature counts for, where the final step says so."""
-        with self._part("feature importances"):
+        with recorded_part(self.run, "feature importances"):
             values = importances_of(final_estimator(estimator))
             if values is not None:
                 content, figure = importances(names_of_features(estimator, len(values)), values)
@@ -91,12 +91,12 @@ class FitRecorder:
 
     def report(self, report: Report, *, prefix: str, model: str | None, dataset: str | None) -> None:
         """An evaluation."""
-        with self._part(f"evaluation {prefix}".strip(" _")):
+        with recorded_part(self.run, f"evaluation {prefix}".strip(" _")):
             self.run.log_report(report, prefix=prefix, model=model, dataset=dataset)
 
     def cross_validation(self, validate: Callable[[], CrossValidation], *, dataset: str | None) -> None:
         """Scores fold by fold, their mean and spread, and the report of the out-of-fold predictions."""
-        with self._part("cross-validation"):
+        with recorded_part(self.run, "cross-validation"):
             result = validate()
             for name, values in result.scores.items():
                 for fold, value in enumerate(values):
@@ -106,18 +106,7 @@ class FitRecorder:
             if result.failed:
                 self.run.set_tag("overt.cv_failed_folds", ", ".join(map(str, result.failed)))
             self.run.log_bytes(result.table, "cv_results.csv")
-            with self._part("out-of-fold report"):
+            with recorded_part(self.run, "out-of-fold report"):
                 report = result.report()
                 if report is not None:
                     self.run.log_report_files(replace(report, curves={}), prefix="cv_")
-
-    @contextmanager
-    def _part(self, name: str) -> Iterator[None]:
-        """Keep a part that fails from stopping the others, or the user's training; say so in the run and once aloud."""
-        try:
-            yield
-        except Exception as error:
-            if self.run.is_strict:
-                raise
-            self.run.set_tag(f"overt.not_recorded.{name.replace(' ', '_')}", f"{type(error).__name__}: {error}")
-            self.run.warn(f"{name} of run {self.run.name} could not be recorded ({type(error).__name__}: {error})")

@@ -10,6 +10,7 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -34,6 +35,7 @@ KINDS: dict[str, tuple[Callable[[], Any], dict[str, str]]] = {
     ),
     "HistGradientBoostingRegressor": (lambda: HistGradientBoostingRegressor(max_iter=5, random_state=0), {}),
     "StandardScaler": (StandardScaler, {}),
+    "GaussianNB": (GaussianNB, {}),  # has partial_fit
     "KMeans": (
         lambda: KMeans(n_clusters=3, n_init=1, random_state=0),
         {
@@ -67,7 +69,8 @@ def test_a_wrapped_estimator_passes_every_check_that_the_bare_one_passes(kind: s
     assert {name: said for name, said in found.items() if said.startswith("failed")} == {}
     assert sum(said == "passed" for said in found.values()) > 40
     assert len(runs) > 40, "the checks have fitted nothing that was tracked"
-    assert {run.status for run in runs} <= {"FINISHED", "FAILED"}
+    left_open = {"RUNNING"} if hasattr(make(), "partial_fit") else set()  # nobody has ended those
+    assert {run.status for run in runs} <= {"FINISHED", "FAILED"} | left_open
 
 
 @pytest.mark.parametrize("kind", ["Ridge", "RandomForestClassifier", "StandardScaler", "KMeans", "Pipeline"])

@@ -42,7 +42,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from overt import OvertWarning, TrackedEstimator
-from overt.errors import ConfigurationError, MissingExtra
+from overt.errors import ConfigurationError
 from overt.stores.memory import MemoryRun
 
 Runs = list[MemoryRun]
@@ -647,45 +647,6 @@ def test_ctrl_c_in_a_fit_is_killed_and_passes_through(runs: Runs) -> None:
     assert raised.value is ERRORS[KeyboardInterrupt]
     assert runs[0].status == "KILLED"
     assert "overt/traceback.txt" not in runs[0].artifacts
-
-
-MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "a class": ({"estimator": GaussianNB}, "`estimator` must be an estimator object"),
-    "no estimator": ({"estimator": 3}, "`estimator` must be an estimator object"),
-    "model_format": ({"model_format": "joblib"}, "`model_format` must be one of cloudpickle, skops"),
-    "cv": ({"cv": 1}, "`cv` and `scoring` must be"),
-    "cv text": ({"cv": "five"}, "`cv` and `scoring` must be"),
-    "scoring": ({"cv": 3, "scoring": "acuracy"}, "`cv` and `scoring` must be"),
-    "no scoring": ({"cv": 3, "scoring": []}, "`cv` and `scoring` must be"),
-    "nothing to score by": ({"estimator": DBSCAN(), "cv": 3}, "`cv` and `scoring` must be"),
-    "too few class_names": ({"class_names": ["A"]}, "`class_names` must name each of the 3 classes"),
-    "pos_label": ({"pos_label": "yes"}, "`pos_label` must be one of the labels"),
-    "run": ({"run": "last"}, "`run` must be a Run"),
-    "parent": ({"parent": 3}, "`parent` must be a Run or the key of one"),
-    "tracker": ({"tracker": "sqlite:///x.db"}, "`tracker` must be a Tracker"),
-    "register_as": ({"register_as": "m", "log_model": False}, "`register_as` needs log_model=True"),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_raises_in_the_first_line_of_fit_and_records_nothing(runs: Runs, mistake: str) -> None:
-    keywords, message = MISTAKES[mistake]
-    model = TrackedEstimator(**({"estimator": GaussianNB()} | keywords))  # only stores
-    with pytest.raises(ConfigurationError, match=re.escape(message)):
-        model.fit(X, y)
-    assert runs == []
-    assert not hasattr(model, "estimator_")
-
-
-def test_a_missing_library_for_the_model_is_a_mistake_too(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "skops" else real(name, *a))
-    monkeypatch.setitem(__import__("sys").modules, "skops", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'overt\[sklearn\]'"):
-        TrackedEstimator(GaussianNB(), model_format="skops").fit(X, y)
-    assert runs == []
 
 
 def test_unlabelled_rows_are_no_class(runs: Runs) -> None:

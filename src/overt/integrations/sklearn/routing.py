@@ -1,0 +1,55 @@
+"""Which parameters of ``fit`` the estimator gets, and which only the splitter of the cross-validation wants.
+
+Group splitters take ``groups``, most estimators do not. With scikit-learn's metadata routing on, the splitter's request
+says what it takes, under whatever name; without it, ``groups`` is all that ``cross_validate`` can hand to a splitter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from sklearn import get_config
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import has_fit_parameter
+
+
+def params_of_estimator(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:
+    """All of ``fit_params`` but what the splitter ``cv`` wants and the estimator's ``fit`` does not take."""
+    return {
+        name: value
+        for name, value in fit_params.items()
+        if not _is_wanted_by_splitter(cv, name) or _is_taken_by_fit(estimator, name)
+    }
+
+
+def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of ``cross_validate`` that carry ``fit_params`` to the estimator and to the splitter."""
+    if _is_routing_enabled():
+        return {"params": dict(fit_params) or None}  # it asks everyone for their requests itself
+    groups = fit_params.get("groups") if _is_wanted_by_splitter(cv, "groups") else None
+    return {"params": params_of_estimator(estimator, cv, fit_params) or None, "groups": groups}
+
+
+def _is_routing_enabled() -> bool:
+    return bool(get_config()["enable_metadata_routing"])
+
+
+def _is_wanted_by_splitter(cv: Any, name: str) -> bool:
+    if not hasattr(cv, "split") or isinstance(cv, type):  # a number of folds, or the splits themselves
+        return False
+    if get_routing_for_object(cv).consumes("split", [name]):
+        return True
+    if _is_routing_enabled() or name != "groups":
+        return False
+    # scikit-learn's own KFold has it in its signature and ignores it aloud; another's may be from before requests
+    return not type(cv).__module__.startswith("sklearn.") and name in signature(cv.split).parameters
+
+
+def _is_taken_by_fit(estimator: Any, name: str) -> bool:
+    if has_fit_parameter(estimator, name):
+        return True
+    if _is_routing_enabled():
+        return bool(get_routing_for_object(estimator).consumes("fit", [name]))
+    return _is_wanted_by_splitter(getattr(estimator, "cv", None), name)  # a search has a splitter of its own
