@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from overt import testing as testing
+    from overt.ending import wait as wait
     from overt.errors import OvertError as OvertError
     from overt.errors import OvertWarning as OvertWarning
     from overt.evaluation.report import Report as Report
     from overt.integrations.sklearn.estimator import TrackedEstimator as TrackedEstimator
     from overt.run import Run as Run
     from overt.run import current_run as current_run
+    from overt.settings import configure as configure
     from overt.tracker import Tracker as Tracker
-    from overt.tracker import configure as configure
     from overt.tracker import start_run as start_run
-    from overt.tracker import wait as wait
 
 _HOMES = {
     "OvertError": "overt.errors",
@@ -28,10 +28,10 @@ _HOMES = {
     "Run": "overt.run",
     "TrackedEstimator": "overt.integrations.sklearn.estimator",
     "Tracker": "overt.tracker",
-    "configure": "overt.tracker",
+    "configure": "overt.settings",
     "current_run": "overt.run",
     "start_run": "overt.tracker",
-    "wait": "overt.tracker",
+    "wait": "overt.ending",
 }
 _MODULES = ("testing",)
 

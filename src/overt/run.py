@@ -6,7 +6,6 @@ imports a framework, touches a network or waits for a store, except what says so
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import threading
@@ -14,17 +13,19 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
-from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from overt import clock
 from overt.capture.params import describe, flatten
-from overt.capture.secrets import is_secret_name, redact, redact_value
+from overt.capture.secrets import redact, redact_value
+from overt.content import figure_bytes, image_bytes, json_bytes, table_bytes, to_plain
+from overt.deferred import DeferredPoint, is_due, is_tensor, kept_on_device, read_together
 from overt.errors import JournalError, RecordError, StoreUnavailable
 from overt.evaluation.report import FigureSpec, Report
-from overt.journal.codec import encode, encode_metric, encode_point, is_safe_path, metric_head
+from overt.journal.codec import MOST_WHOLE, encode
+from overt.journal.series import Series
 from overt.journal.writer import Writer
 from overt.models.files import ModelFiles
 from overt.records import (
@@ -41,10 +42,9 @@ from overt.records import (
     Status,
     Tag,
 )
+from overt.validation import recorded_name, recorded_path, to_number, to_step, without_surrogates
 
 T = TypeVar("T")
-
-MOST_STEP = 2**63 - 1
 
 
 class Delivered(Protocol):
@@ -67,18 +67,6 @@ class Link(Protocol):
 
     def warn(self, text: str) -> None:
         """Tell the user."""
-
-
-class _Series:
-    """What is known of one metric's points, so that each gets a step and a time of its own."""
-
-    __slots__ = ("head", "last_ms", "top_step", "value")
-
-    def __init__(self, name: str) -> None:
-        self.head = metric_head(name)
-        self.top_step = -1
-        self.last_ms = 0
-        self.value = float("nan")
 
 
 class Run:
@@ -119,14 +107,14 @@ class Run:
         self._rebuild = rebuild
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = dict(spec.tags)
-        self._series: dict[str, _Series] = {}
-        self._lock = threading.Lock()
+        self._series: dict[str, Series] = {}
+        self._deferred: list[DeferredPoint] = []
         self._end: RunEnd | None = None
         self._sealed = False
-        self._is_inherited = False
-        self._on_end: list[Callable[[Run], None]] = []
+        self.is_inherited = False
+        self._at_end: list[Callable[[Run], None]] = []
         self._context: list[Token[Run | None]] = []
-        _all_runs.add(self)
+        _all_runs[spec.key] = self
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -152,20 +140,21 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Last value recorded here of each metric; never waits."""
-        with self._lock:
+        """Last value recorded here of each metric; never waits for a store."""
+        self._read_deferred()
+        with self._writer.lock:
             return {name: series.value for name, series in self._series.items()}
 
     @property
     def params(self) -> dict[str, str]:
         """Params recorded here; never waits."""
-        with self._lock:
+        with self._writer.lock:
             return dict(self._params)
 
     @property
     def tags(self) -> dict[str, str]:
         """Tags recorded here; never waits."""
-        with self._lock:
+        with self._writer.lock:
             return dict(self._tags)
 
     @property
@@ -194,7 +183,7 @@ class Run:
             When the run has no model.
         """
         models = self._read_own().models
-        if not models and self._is_inherited:
+        if not models and self.is_inherited:
             raise LookupError(f"run {self.name} was recorded by another process, which knows its model: overt show")
         if not models:
             raise LookupError(f"run {self.name} has no model: none was recorded, or log_model was off")
@@ -216,9 +205,9 @@ class Run:
 
     def log_param(self, name: str, value: object) -> None:
         """Record one setting; secrets by name or shape are replaced by ``[redacted]``."""
-        name = _name("log_param", name)
-        text = _clean(redact_value(name, describe(value)))
-        with self._lock:
+        name = recorded_name("log_param", name)
+        text = without_surrogates(redact_value(name, describe(value)))
+        with self._writer.lock:
             self._params.setdefault(name, text)  # as in the store, where a changed param is drift
         self._record(Param(name, text))
 
@@ -244,7 +233,9 @@ class Run:
         name : str
             Any text; a store that refuses it spells it differently.
         value : float
-            Anything that ``float`` takes and that is not text: NaN and infinities too.
+            Anything that ``float`` takes and that is not text: NaN and infinities too. A torch tensor stays on its
+            device: it is read together with others at ``flush``, at an epoch's end, and at the latest after 10 s or
+            10,000 values, as soon as another comes. Until then it is not kept by the operating system.
         step : int, optional
             Optimizer step; by default the one after the highest of this name.
         epoch : int, optional
@@ -257,33 +248,24 @@ class Run:
         RecordError
             For a value that is no number.
         """
-        number = value if type(value) is float else _number(name, value)
-        is_plain = model is None and dataset is None
-        if not is_plain:
-            model = model and _name("log_metric", model)
-            dataset = dataset and _name("log_metric", dataset)
-        now = clock.now_ms()
-        with self._lock:
-            series = self._series.get(name) if type(name) is str else None
-            if series is None:
-                name = _name("log_metric", name)
-                series = self._series.setdefault(name, _Series(name))
-            top = series.top_step
-            if step is None:
-                step = top + 1 if epoch is None else epoch
-            if type(step) is not int or not -MOST_STEP <= step <= MOST_STEP:
-                step = _step(name, step)
-            if step > top:  # a step of its own; else a time of its own: MLflow merges points equal in both
-                series.top_step = step
-                series.last_ms = now = max(now, series.last_ms)
-            else:
-                series.last_ms = now = max(now, series.last_ms + 1)
-            series.value = number
-        if is_plain and isfinite(number):
-            line = encode_point(series.head, number, step, now)
-        else:
-            line = encode_metric(name, number, step, now, model, dataset)
-        if not self._writer.append(line) or self._sealed:
+        is_deferred = type(value) is not float and is_tensor(value)
+        if type(value) is not float and not is_deferred:
+            value = to_number(name, value)
+        if step is None:
+            step = epoch
+        if step is not None and (type(step) is not int or not -MOST_WHOLE <= step <= MOST_WHOLE):
+            step = to_step(name, step)
+        series = self._series.get(name) if type(name) is str else None
+        if series is None:
+            name = recorded_name("log_metric", name)
+            with self._writer.lock:
+                series = self._series.setdefault(name, Series(name))
+        if model is not None or dataset is not None:
+            model = model and recorded_name("log_metric", model)
+            dataset = dataset and recorded_name("log_metric", dataset)
+        if is_deferred:
+            self._defer(series, value, step, model, dataset)
+        elif not self._writer.append_point(series, value, step, model, dataset) or self._sealed:
             self._after_append()
 
     def log_metrics(
@@ -301,9 +283,9 @@ class Run:
 
     def set_tag(self, name: str, value: object) -> None:
         """Set one label; a later one of the same name replaces it."""
-        name = _name("set_tag", name)
-        text = _clean(redact_value(name, value if isinstance(value, str) else describe(value)))
-        with self._lock:
+        name = recorded_name("set_tag", name)
+        text = without_surrogates(redact_value(name, value if isinstance(value, str) else describe(value)))
+        with self._writer.lock:
             self._tags[name] = text
         self._record(Tag(name, text))
 
@@ -339,14 +321,14 @@ class Run:
             raise FileNotFoundError(f"log_artifact: no file or folder at {source}")
         prefix = f"{artifact_path.strip('/')}/" if artifact_path else ""
         for name, file in sorted(files.items()):
-            target = _artifact_path("log_artifact", prefix + name)
+            target = recorded_path("log_artifact", prefix + name)
             blob = self._kept(target, lambda file=file: self._writer.store_file(file))  # type: ignore[misc]
             if blob is not None:
                 self._record(Artifact(target, blob))
 
     def log_bytes(self, data: bytes, path: str) -> None:
         """Record ``data`` as the file ``path``, unchanged."""
-        target = _artifact_path("log_bytes", path)
+        target = recorded_path("log_bytes", path)
         blob = self._kept(target, lambda: self._writer.store_bytes(data))
         if blob is not None:
             self._record(Artifact(target, blob))
@@ -357,8 +339,7 @@ class Run:
 
     def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str) -> None:
         """Record ``content`` as JSON in the file ``path``; what JSON cannot say is described in words."""
-        text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=describe)
-        self.log_bytes(text.encode("utf-8", "replace"), path)
+        self.log_bytes(json_bytes(content), path)
 
     def log_table(self, data: Any, path: str) -> None:
         """Record a table as the file ``path``, ending in ``.csv`` or ``.json``.
@@ -371,55 +352,15 @@ class Run:
             Its ending chooses the format: CSV with a head line, or JSON as ``{"columns": …, "data": …}``, the form
             that MLflow's table view reads.
         """
-        columns = list(map(str, data.keys()))
-        cells = [[_without_secrets(cell, str(name)) for cell in data[name]] for name in data]
-        if len({len(column) for column in cells}) > 1:
-            lengths = ", ".join(f"{name}: {len(column)}" for name, column in zip(columns, cells, strict=True))
-            raise RecordError(f"log_table: the columns of `data` must be of equal length (got {lengths})")
-        rows = [list(row) for row in zip(*cells, strict=True)]
-        if path.endswith(".csv"):
-            import csv
-
-            buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
-            text = buffer.getvalue()
-        elif path.endswith(".json"):
-            text = json.dumps({"columns": columns, "data": rows}, ensure_ascii=False, default=_plain)
-        else:
-            raise RecordError(f"log_table: `path` must end in .csv or .json (got {path!r})")
-        self.log_bytes(text.encode("utf-8", "replace"), path)
+        self.log_bytes(table_bytes(data, path), path)
 
     def log_figure(self, figure: Any, path: str) -> None:
         """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
-        if hasattr(figure, "savefig"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=Path(path).suffix[1:] or "png")
-            self.log_bytes(buffer.getvalue(), path)
-        elif hasattr(figure, "write_html"):
-            self.log_bytes(figure.to_html(include_plotlyjs="cdn").encode(), path)
-        else:
-            raise RecordError(f"log_figure: expected a matplotlib or plotly figure (got {type(figure).__name__})")
+        self.log_bytes(figure_bytes(figure, path), path)
 
     def log_image(self, image: Any, path: str) -> None:
         """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4])."""
-        if not hasattr(image, "save"):
-            from overt.optional import require
-
-            array = require("numpy", extra="sklearn").asarray(image)
-            is_picture = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,), (4,))
-            if array.dtype.kind not in "buif" or not is_picture:
-                raise RecordError(
-                    "log_image: expected a PIL image or an array of numbers of shape (height, width[, 1, 3 or 4]) "
-                    f"(got {type(image).__name__} of {array.dtype} and shape {array.shape})"
-                )
-            if array.dtype.kind == "f":
-                array = (array.clip(0, 1) * 255).round()
-            array = array.astype("uint8")
-            squeezed = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-            image = require("PIL.Image", extra="plots").fromarray(squeezed)
-        buffer = io.BytesIO()
-        image.save(buffer, format=(Path(path).suffix[1:] or "png").replace("jpg", "jpeg"))
-        self.log_bytes(buffer.getvalue(), path)
+        self.log_bytes(image_bytes(image, path), path)
 
     # -- what evaluations and models consist of ------------------------------------------------------------------------
 
@@ -433,12 +374,12 @@ class Run:
         """
         from overt.capture.dataset import dataset
 
-        found = dataset(X, y, name=name)
+        found = dataset(X, y, name=recorded_name("log_dataset", name))
         self._record(
             Dataset(
                 name=found.name,
                 digest=found.digest,
-                context=context or name,
+                context=context or found.name,
                 source_type="code",
                 source=json.dumps({"tags": {"mlflow.source.name": self._tags.get("mlflow.source.name", "")}}),
                 schema=json.dumps(found.schema),
@@ -465,8 +406,8 @@ class Run:
 
     def log_drawing(self, figure: FigureSpec, *, prefix: str = "") -> None:
         """Record a picture as its numbers; it is drawn where it is delivered."""
-        path = _artifact_path("log_drawing", f"{prefix}{figure.path}")
-        data = json.dumps(figure.data, ensure_ascii=False, default=_plain).encode()
+        path = recorded_path("log_drawing", f"{prefix}{figure.path}")
+        data = json.dumps(figure.data, ensure_ascii=False, default=to_plain).encode()
         blob = self._kept(path, lambda: self._writer.store_bytes(data))
         if blob is not None:
             self._record(Figure(path, figure.kind, blob))
@@ -483,13 +424,14 @@ class Run:
         register_as : str, optional
             Registered model that it becomes a version of.
         """
-        name = _artifact_path("log_model", name)
+        name = recorded_path("log_model", name)
+        register_as = None if register_as is None else recorded_name("log_model", register_as)
         files: list[Artifact] = []
         for path, content in model.files.items():
             blob = self._kept(f"{name}/{path}", lambda content=content: self._writer.store_bytes(content))  # type: ignore[misc]
             if blob is None:
                 return  # a model without one of its files loads nowhere
-            files.append(Artifact(_artifact_path("log_model", path), blob))
+            files.append(Artifact(recorded_path("log_model", path), blob))
         self._record(
             Model(
                 name=name,
@@ -510,8 +452,13 @@ class Run:
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
+    def call_at_end(self, call: Callable[[Run], None]) -> None:
+        """Have ``call(run)`` called once the run has ended, by whatever ends it in this process."""
+        self._at_end.append(call)
+
     def flush(self) -> None:
-        """Return when everything recorded so far survives power loss."""
+        """Return when everything recorded so far survives power loss; tensors are read from their devices."""
+        self._read_deferred()
         try:
             self._writer.sync()
         except OSError as error:
@@ -529,11 +476,12 @@ class Run:
         error : BaseException, optional
             What ended it: its type, message and traceback are recorded.
         """
-        if self._is_inherited:
+        if self.is_inherited:
             self.flush()
             self._writer.close()
             return
-        with self._lock:
+        self._read_deferred()
+        with self._writer.lock:
             if self._end is not None:
                 return
             self._end = RunEnd(status, clock.now_ms())
@@ -544,7 +492,7 @@ class Run:
         self._writer.preamble = encode(self._end)
         self.flush()
         self._writer.close()
-        for call in self._on_end:
+        for call in self._at_end:
             call(self)
         if self._strict and error is None:
             self._link.require_arrival()
@@ -552,8 +500,10 @@ class Run:
     def seal(self) -> None:
         """Say that nothing more is expected: the journal may go when it is delivered. A later record reopens it."""
         if self._end is not None and not self._sealed:
+            self._read_deferred()
             self._record(Seal())
             self._sealed = True
+            unsealed_runs.discard(self)
             self._writer.close()
 
     def __enter__(self) -> Run:
@@ -587,14 +537,46 @@ class Run:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _record(self, record: Record) -> None:
-        if not self._writer.append(encode(record)) or self._sealed:
+        self._append(encode(record))
+
+    def _defer(self, series: Series, tensor: Any, step: int | None, model: str | None, dataset: str | None) -> None:
+        """Record a value that stays on its device until it is read with others."""
+        kept = kept_on_device(tensor)
+        with self._writer.lock:
+            stamp = series.stamp(step)
+            series.value = kept
+            self._deferred.append(DeferredPoint(series, kept, *stamp, model, dataset))
+            is_time = is_due(self._deferred)
+        if is_time or self._sealed:
+            self._read_deferred()
+
+    def _read_deferred(self) -> None:
+        """Write down the values that are still on their devices."""
+        if not self._deferred:
+            return
+        with self._writer.lock:
+            waiting, self._deferred = self._deferred, []
+        try:
+            values = read_together([point.tensor for point in waiting])
+        except Exception as error:  # noqa: BLE001 - a device may fail in any way
+            self._trouble(
+                f"{len(waiting)} metric value(s) of run {self.name} could not be read from their device ({error})"
+            )
+            return
+        for point, value in zip(waiting, values, strict=True):
+            if point.series.value is point.tensor:  # nothing has been recorded since
+                point.series.value = value
+            self._append(point.series.encode(value, point.step, point.time_ms, point.model, point.dataset))
+
+    def _append(self, line: bytes) -> None:
+        if not self._writer.append(line) or self._sealed:
             self._after_append()
 
     def _after_append(self) -> None:
         """The rare part of recording: a loss under ``on_error="raise"``, a record after the seal."""
         if self._sealed:
             self._sealed = False
-            late_runs.add(self)
+            unsealed_runs.add(self)
         lost = getattr(self._writer, "lost", 0)
         if self._strict and lost:
             raise JournalError(f"{lost} record(s) of run {self.name} could not be written")
@@ -613,7 +595,7 @@ class Run:
 
     def _inherit(self, end: RunEnd | None) -> Run:
         """Be the copy of a run that another process started and ends: it may have ended already."""
-        self._is_inherited = True
+        self.is_inherited = True
         self._end = end
         if end is not None:
             self._writer.preamble = encode(end)
@@ -635,66 +617,15 @@ def status_of(error: BaseException | None) -> EndStatus:
     return "FAILED"
 
 
-def _name(call: str, name: object) -> str:
-    if not isinstance(name, str) or not name:
-        raise RecordError(f"{call}: the name must be a text that is not empty (got {name!r})")
-    return _clean(name)
+_all_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+unsealed_runs: set[Run] = set()
+"""Runs that this process is to seal: those it has started, and any that is recorded into after its seal."""
 
 
-def _clean(text: str) -> str:
-    """``text`` without lone surrogates, which no store and no UTF-8 can hold."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def find_run(key: str) -> Run | None:
+    """The run with this key, if this process has it."""
+    return _all_runs.get(key)
 
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, str | bytes):
-        raise RecordError(f"log_metric: the value of {name!r} must be a number (got the text {value!r})")
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        kind = type(value).__name__
-        raise RecordError(f"log_metric: the value of {name!r} must be one number (got a {kind}): {error}") from error
-
-
-def _step(name: str, step: object) -> int:
-    try:
-        whole = int(step)  # type: ignore[call-overload]
-        if whole != step or not -MOST_STEP <= whole <= MOST_STEP:
-            raise ValueError("it is not a whole number of 64 bits")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RecordError(f"log_metric: the step of {name!r} must be a whole number (got {step!r}): {error}") from error
-    return int(whole)
-
-
-def _artifact_path(call: str, path: str) -> str:
-    if not is_safe_path(path):
-        raise RecordError(
-            f"{call}: an artifact's path must be relative, with '/' between its parts and no '..' (got {path!r})"
-        )
-    return path
-
-
-def _without_secrets(value: Any, name: str = "") -> Any:
-    """``value`` with secrets replaced, texts by their shape and everything under a name that says secret."""
-    if isinstance(value, Mapping):
-        return {key: _without_secrets(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(item, name) for item in value]
-    if isinstance(value, str):
-        return redact_value(name, value)
-    if value is None or isinstance(value, bool) or not is_secret_name(name):
-        return value
-    return redact_value(name, describe(value))
-
-
-def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own; anything else in words."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else describe(value)
-
-
-_all_runs: weakref.WeakSet[Run] = weakref.WeakSet()
-late_runs: set[Run] = set()
-"""Runs that were recorded into after their seal: to be sealed again."""
 
 _current: ContextVar[Run | None] = ContextVar("overt_current_run", default=None)
 
@@ -708,9 +639,11 @@ def current_run() -> Run | None:
 
 
 def _in_forked_child() -> None:
-    for run in list(_all_runs):
-        run._lock = threading.Lock()  # another thread of the parent may have held it
-        run._is_inherited = True
+    unsealed_runs.clear()
+    for run in list(_all_runs.values()):
+        run._writer.lock = threading.Lock()  # another thread of the parent may have held it
+        run._deferred = []  # its parent's to read
+        run.is_inherited = True
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

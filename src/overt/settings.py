@@ -35,6 +35,7 @@ class Settings:
     on_error: OnError | None = None
     enabled: bool | None = None
     keep_journal: bool | None = None
+    system_metrics: bool | None = None
     drain_timeout_s: float | None = None
     directory: str | os.PathLike[str] | None = None
 
@@ -53,11 +54,59 @@ class Settings:
         wait_s = self.drain_timeout_s
         if wait_s is not None and not (isinstance(wait_s, int | float) and wait_s >= 0):
             raise ConfigurationError(f"`drain_timeout_s` must be a number of seconds (got {wait_s!r}).")
-        for name, switch in (("enabled", self.enabled), ("keep_journal", self.keep_journal)):
+        for name, switch in (
+            ("enabled", self.enabled),
+            ("keep_journal", self.keep_journal),
+            ("system_metrics", self.system_metrics),
+        ):
             if not isinstance(switch, bool | None):
                 raise ConfigurationError(f"`{name}` must be true or false (got {switch!r}).")
         if not isinstance(self.directory, str | os.PathLike | None):
             raise ConfigurationError(f"`directory` must be a path (got {type(self.directory).__name__}).")
+
+
+def configure(**settings: Any) -> None:
+    """Set this process's defaults; each call replaces only what it names.
+
+    Parameters
+    ----------
+    store : str or Store
+        URI, such as ``"sqlite:///mlflow.db"`` or ``"http://localhost:5000"``.
+    experiment : str
+        Where runs go.
+    tags : mapping
+        Set on every run.
+    delivery : {"process", "inline", "manual"}
+        By a child process; in this one when something waits; not at all, until ``overt sync``.
+    on_error : {"warn", "raise"}
+        What trouble with tracking does.
+    enabled : bool
+        False makes every run a null run: same API, no file, no process.
+    keep_journal : bool
+        Whether journals stay after delivery.
+    system_metrics : bool
+        Whether the courier samples processor, memory, disk, network and GPUs, every 10 s, in runs that last longer.
+    drain_timeout_s : float
+        How long the script's end waits for a store that does not answer; 0 leaves at once.
+    directory : str
+        Where journals lie, instead of ``.overt``.
+
+    Raises
+    ------
+    ConfigurationError
+        For a value that cannot work, or a name that is none of these.
+    """
+    global _configured
+    unknown = settings.keys() - Settings.__dataclass_fields__.keys()
+    if unknown:
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise ConfigurationError(f"configure() takes {known} (got {', '.join(sorted(unknown))}).")
+    _configured = replace(_configured, **settings)
+
+
+def configured() -> Settings:
+    """What :func:`configure` has set so far."""
+    return _configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +115,13 @@ class Resolved:
 
     store: str | Store
     experiment: str
+    experiment_id: str | None
     tags: Mapping[str, str]
     delivery: Mode
     on_error: OnError
     enabled: bool
     keep_journal: bool
+    system_metrics: bool
     drain_timeout_s: float
     directory: str | os.PathLike[str] | None
 
@@ -92,14 +143,17 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     if isinstance(store, str):
         is_from_project = _first((*nearest_first, environment), "store", None) is None and project.store is not None
         store = resolve(store, directory=(_project_folder(Path.cwd()) if is_from_project else None) or Path.cwd())
+    experiment, experiment_id = _experiment(places)
     return Resolved(
         store=store,
-        experiment=_first(places, "experiment", "Default"),
+        experiment=experiment,
+        experiment_id=experiment_id,
         tags=tags,
         delivery=_first(places, "delivery", "process"),
         on_error=_first(places, "on_error", "warn"),
         enabled=_first(places, "enabled", True),
         keep_journal=_first(places, "keep_journal", False),
+        system_metrics=_first(places, "system_metrics", True),
         drain_timeout_s=_first(places, "drain_timeout_s", DEFAULT_DRAIN_TIMEOUT_S),
         directory=_first(places, "directory", None),
     )
@@ -120,6 +174,26 @@ def cache_base() -> Path:
 def is_quiet() -> bool:
     """Whether the start and end lines are not wanted."""
     return _flag(os.environ.get("OVERT_QUIET", "")) is True
+
+
+def _experiment(places: tuple[Settings, ...]) -> tuple[str, str | None]:
+    """Name of the experiment and, where MLflow chose it, its id, which means something in MLflow's own store only."""
+    *ours, mlflows = places
+    name = _first(tuple(ours), "experiment", None)
+    is_mlflows_store = _first(tuple(ours), "store", None) in (None, mlflows.store)
+    if name is None and is_mlflows_store and (chosen := _experiment_id_of_mlflow()):
+        return f"#{chosen}", chosen
+    return name or mlflows.experiment or "Default", None
+
+
+def _experiment_id_of_mlflow() -> str | None:
+    """What ``mlflow.set_experiment`` chose in this process, else what its environment variable says."""
+    fluent = sys.modules.get("mlflow.tracking.fluent")
+    if chosen := getattr(fluent, "_active_experiment_id", None):
+        return str(chosen)
+    if os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return None
+    return os.environ.get("MLFLOW_EXPERIMENT_ID") or None
 
 
 def _first(places: tuple[Settings, ...], name: str, default: Any) -> Any:
@@ -143,6 +217,7 @@ def _from_environment() -> Settings:
         on_error=cast("OnError | None", given("OVERT_ON_ERROR") or None),
         enabled=None if disabled is None else not disabled,
         keep_journal=_flag(given("OVERT_KEEP_JOURNAL", "")),
+        system_metrics=_flag(given("OVERT_SYSTEM_METRICS", "")),
         drain_timeout_s=_seconds("OVERT_WAIT", given("OVERT_WAIT") or None),
         directory=given("OVERT_DIR") or None,
     )
@@ -199,3 +274,6 @@ def _from_mlflow() -> Settings:
         store = str(tracking.get_tracking_uri())
     store = store or os.environ.get("MLFLOW_TRACKING_URI") or None
     return Settings(store=store, experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or None)
+
+
+_configured = Settings()

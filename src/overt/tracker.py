@@ -6,7 +6,6 @@ the courier, the exit handler) belongs to the process, starts with its first run
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,60 +17,26 @@ from typing import Any
 from overt import clock
 from overt.capture.environment import host, user
 from overt.capture.params import describe
-from overt.capture.secrets import redact, redact_argv, redact_value
+from overt.capture.secrets import redact, redact_value
 from overt.delivery.capturing import Launch, capture_into
-from overt.delivery.dispatch import Route, dispatch, sync_command
-from overt.errors import ConfigurationError, StoreUnavailable
+from overt.delivery.dispatch import Route, dispatch
+from overt.ending import remember
+from overt.errors import ConfigurationError
 from overt.journal.codec import is_key
 from overt.journal.folder import new_segment_name, run_folder
 from overt.journal.owner import is_alive
 from overt.journal.reader import iter_heads
 from overt.journal.writer import JournalWriter
+from overt.links import OwnLink, WorkerLink, null_run
 from overt.optional import own_version
-from overt.records import Blob, RunEnd, RunSpec
-from overt.run import Delivered, Run, current_run, late_runs, status_of
-from overt.settings import Resolved, Settings, cache_base, is_quiet, journal_base, resolve_settings
-from overt.stores.uri import check_installed, public_name
+from overt.process import is_main_rank, launch, usable_base, users_line
+from overt.records import RunEnd, RunSpec
+from overt.run import Run, current_run, find_run, status_of
+from overt.settings import Resolved, Settings, configured, is_quiet, resolve_settings
+from overt.stores.uri import check_installed, public_name, resolve
+from overt.validation import check_details, without_surrogates
 
-_configured = Settings()
 _diverted_to: list[Callable[[RunSpec], Run]] = []
-
-
-def configure(**settings: Any) -> None:
-    """Set this process's defaults; each call replaces only what it names.
-
-    Parameters
-    ----------
-    store : str or Store
-        URI, such as ``"sqlite:///mlflow.db"`` or ``"http://localhost:5000"``.
-    experiment : str
-        Where runs go.
-    tags : mapping
-        Set on every run.
-    delivery : {"process", "inline", "manual"}
-        By a child process; in this one when something waits; not at all, until ``overt sync``.
-    on_error : {"warn", "raise"}
-        What trouble with tracking does.
-    enabled : bool
-        False makes every run a null run: same API, no file, no process.
-    keep_journal : bool
-        Whether journals stay after delivery.
-    drain_timeout_s : float
-        How long the script's end waits for a store that does not answer; 0 leaves at once.
-    directory : str
-        Where journals lie, instead of ``.overt``.
-
-    Raises
-    ------
-    ConfigurationError
-        For a value that cannot work, or a name that is none of these.
-    """
-    global _configured
-    unknown = settings.keys() - Settings.__dataclass_fields__.keys()
-    if unknown:
-        known = ", ".join(Settings.__dataclass_fields__)
-        raise ConfigurationError(f"configure() takes {known} (got {', '.join(sorted(unknown))}).")
-    _configured = replace(_configured, **settings)
 
 
 class Tracker:
@@ -108,7 +73,17 @@ class Tracker:
         parent: Run | str | None = None,
     ) -> Run:
         """Start a run; see :func:`start_run`."""
-        return _start(self, name, experiment, tags, params, notes, parent if parent is not None else current_run())
+        details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
+        check_details(run_name=name, name_argument="name", **details)
+        if parent is None:
+            parent = current_run()
+        if parent is None and (guest := _guest_of_mlflow(self)) is not None:
+            if guest.may_be_started and name is None and experiment is None:
+                guest.may_be_started = False
+                _add_details(guest.run, tags, params, notes)
+                return guest.run
+            parent = guest.run
+        return _start(self, name, parent=parent, **details)  # type: ignore[arg-type]
 
 
 def start_run(
@@ -141,7 +116,9 @@ def start_run(
     Returns
     -------
     Run
-        Started. It lives until its ``with`` block or ``finish()`` ends it, at the latest the script.
+        Started. Inside the caller's own ``mlflow.start_run()`` the first one without a name of its own is that very
+        run, which the caller ends; others are nested in it. It lives until its ``with`` block or ``finish()``
+        ends it, at the latest the script.
 
     Raises
     ------
@@ -193,6 +170,7 @@ def open_for_hook(
     run: Run | None = None,
     parent: Run | str | None = None,
     tracker: Tracker | None = None,
+    system_metrics: bool | None = None,
 ) -> HookRun:
     """Decide which run a hook records into.
 
@@ -200,40 +178,38 @@ def open_for_hook(
     and later ones, or one with a name of its own, get as their parent; the caller's active MLflow run, likewise; a run
     of its own.
     """
+    for argument, given, kind in (("run", run, Run), ("tracker", tracker, Tracker)):
+        if not isinstance(given, kind | None):
+            raise ConfigurationError(f"`{argument}` must be a {kind.__name__} (got {type(given).__name__}).")
+    details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
+    check_details(run_name=run_name, name_argument="run_name", **details)
     tracker = tracker or Tracker()
-    start = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
-    if run is None and parent is None:
-        around = current_run() or _callers_mlflow_run(tracker, tags)
-        if around is not None:
-            if around.hook_joined or run_name is not None:
-                parent = around
-            else:
-                run = around
+    if run is None and parent is None and (around := _run_around(tracker)) is not None:
+        if around.hook_joined or run_name is not None or around.status != "RUNNING":
+            parent = around
+        else:
+            run = around
     if run is not None:
         run.hook_joined = True
         _add_details(run, tags, params, notes)
         return HookRun(run, owned=False)
-    return HookRun(_start(tracker, run_name, parent=parent, default_name=default_name, **start), owned=True)  # type: ignore[arg-type]
+    started = _start(
+        tracker,
+        run_name,
+        parent=parent,
+        default_name=default_name,
+        system_metrics=system_metrics,
+        **details,  # type: ignore[arg-type]
+    )
+    return HookRun(started, owned=True)
 
 
-def wait(timeout_s: float | None = None) -> bool:
-    """Wait until everything that this process recorded has arrived in its store; ended runs are sealed.
-
-    Parameters
-    ----------
-    timeout_s : float, optional
-        Longest wait. Without it, as long as the store answers.
-
-    Returns
-    -------
-    bool
-        Whether everything has arrived.
-    """
-    for run in list(_open_runs | late_runs):
-        run.seal()
-    late_runs.clear()
-    patience_s = resolve_settings(_configured).drain_timeout_s
-    return dispatch().wait(None, timeout_s=timeout_s, patience_s=max(patience_s, timeout_s or 0))
+def _run_around(tracker: Tracker) -> Run | None:
+    """The current run, else the one that stands for the caller's active MLflow run."""
+    if (current := current_run()) is not None:
+        return current
+    guest = _guest_of_mlflow(tracker)
+    return None if guest is None else guest.run
 
 
 @contextmanager
@@ -261,20 +237,20 @@ def _start(
     default_name: str = "run",
     joined_run_id: str | None = None,
     experiment_id: str | None = None,
+    system_metrics: bool | None = None,
 ) -> Run:
-    for argument, given in (("tags", tags), ("params", params)):
-        if not isinstance(given, Mapping | None):
-            raise ConfigurationError(f"`{argument}` must map names to values (got {type(given).__name__}).")
-    settings = resolve_settings(Settings(experiment=experiment), tracker.settings, _configured)
+    given = Settings(experiment=experiment, system_metrics=system_metrics)
+    settings = resolve_settings(given, tracker.settings, configured())
     parent_key = _parent_key(parent)
+    experiment_id = experiment_id or settings.experiment_id
     if isinstance(parent, Run) and experiment is None:
         settings = replace(settings, experiment=parent.experiment)
-        experiment_id = experiment_id or parent.spec.experiment_id
+        experiment_id = parent.spec.experiment_id
     key = clock.new_key()
     spec = RunSpec(
         key=key,
-        name=name or f"{default_name}-{key[:4]}",
-        experiment=settings.experiment if experiment_id is None else f"#{experiment_id}",
+        name=_told(name or f"{default_name}-{key[:4]}"),
+        experiment=_told(settings.experiment) if experiment_id is None else f"#{experiment_id}",
         started_ms=clock.now_ms(),
         store=public_name(settings.store) if isinstance(settings.store, str) else "",
         parent_key=parent_key,
@@ -290,11 +266,16 @@ def _start(
     return run
 
 
+def _told(name: str) -> str:
+    """A name of the user's as it may be written down."""
+    return without_surrogates(redact(name))
+
+
 def _build(spec: RunSpec, settings: Resolved) -> Run:
     """The run in memory, nowhere, or in a journal that is delivered."""
     if _diverted_to:
         return _diverted_to[-1](spec)
-    if not settings.enabled or not _is_main_rank():
+    if not settings.enabled or not is_main_rank():
         return null_run(spec)
     if isinstance(settings.store, str):
         if settings.delivery != "manual":
@@ -304,20 +285,24 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
         store = f"object:{id(settings.store)}"
         dispatch().stores[store] = settings.store
     dispatch().blame(*users_line())
-    base = _usable_base(settings.directory)
+    base = usable_base(settings.directory)
     route = Route(
-        run_folder(base, spec.key), store, settings.delivery, settings.keep_journal, settings.drain_timeout_s, _launch()
+        run_folder(base, spec.key),
+        store,
+        settings.delivery,
+        settings.keep_journal,
+        settings.drain_timeout_s,
+        launch(),
+        settings.system_metrics,
     )
-    link = _Link(spec.key, route)
+    link = OwnLink(spec.key, route)
     writer = JournalWriter(route.folder, spec, on_open=link.watch, on_trouble=link.warn)
     strict = settings.on_error == "raise"
     run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, route.folder, strict)))
-    _register_exit()
-    _open_runs.add(run)
-    run._on_end.append(_ended)
+    remember(run)
     run.set_tag("overt.version", own_version())
     if settings.delivery != "process":
-        capture_into(writer, Launch(**{**_launch(), "argv": tuple(_launch()["argv"])}))
+        capture_into(writer, Launch(**{**launch(), "argv": tuple(launch()["argv"])}))
     if spec.parent_key is None and not is_quiet():
         place = spec.store or "its store"
         where = (
@@ -332,104 +317,28 @@ def _rebuild(spec: RunSpec, folder: Path, strict: bool, end: RunEnd | None = Non
 
     While the process that started it lives, that one delivers. When it is gone, this one does.
     """
-    for run in list(_open_runs):
-        if run.key == spec.key:
-            return run
+    if (known := find_run(spec.key)) is not None:
+        return known._inherit(end) if known.is_inherited and end is not None else known
     is_worker = any(is_alive(head.owner) is not False for _, head in iter_heads(folder))
-    link: _Link | _WorkerLink = _WorkerLink(spec.name) if is_worker else _Link(spec.key, _later_route(spec, folder))
+    link: OwnLink | WorkerLink = WorkerLink(spec.name) if is_worker else OwnLink(spec.key, _later_route(spec, folder))
     writer = JournalWriter(folder, spec, segment=new_segment_name(), on_open=link.watch, on_trouble=link.warn)
     run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict)))
     if not is_worker:
-        _register_exit()
-        _open_runs.add(run)
+        remember(run)
     return run._inherit(end)
 
 
 def _later_route(spec: RunSpec, folder: Path) -> Route:
     """How this process delivers a run of one that is gone: with its own settings, to the run's own store."""
-    settings = resolve_settings(_configured)
+    settings = resolve_settings(configured())
     store = settings.store
     if not isinstance(store, str) or public_name(store) != spec.store:
         store = spec.store
     return Route(folder, store, settings.delivery, settings.keep_journal, settings.drain_timeout_s)
 
 
-def null_run(spec: RunSpec, end: RunEnd | None = None) -> Run:
-    """A run with the same methods that keeps nothing."""
-    return Run(spec, NullWriter(), link=_NullLink(), rebuild=(null_run, (spec,)))
-
-
-class NullWriter:
-    """Keeps nothing: for ``enabled=False`` and for all ranks but the first."""
-
-    preamble = b""
-
-    def append(self, line: bytes) -> bool:
-        """Keep nothing."""
-        return True
-
-    def store_bytes(self, data: bytes) -> Blob:
-        """Keep nothing."""
-        return Blob("0" * 64, len(data))
-
-    def store_file(self, path: Path) -> Blob:
-        """Keep nothing."""
-        return Blob("0" * 64, path.stat().st_size)
-
-    def sync(self) -> None:
-        """Nothing was kept."""
-
-    def close(self) -> None:
-        """Nothing was opened."""
-
-
-class _NullLink:
-    """Of a run that this process does not deliver."""
-
-    def require_arrival(self) -> Delivered:
-        from overt.delivery.messages import Delivered as Nowhere
-
-        return Nowhere("", None)
-
-    def warn(self, text: str) -> None:
-        dispatch().warn(text)
-
-
-class _WorkerLink:
-    """Of a run that the process which started it delivers."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def watch(self) -> None:
-        """The other process's courier sees every segment."""
-
-    def require_arrival(self) -> Delivered:
-        raise StoreUnavailable(f"run {self._name} is delivered by the process that started it: ask there")
-
-    def warn(self, text: str) -> None:
-        dispatch().warn(text)
-
-
-class _Link:
-    """Of a run that this process delivers."""
-
-    def __init__(self, key: str, route: Route) -> None:
-        self._key = key
-        self._route = route
-
-    def watch(self) -> None:
-        dispatch().watch(self._route)
-
-    def require_arrival(self) -> Delivered:
-        return dispatch().require_arrival(self._key, self._route.drain_timeout_s)
-
-    def warn(self, text: str) -> None:
-        dispatch().warn(f"{text}. Training goes on without it")
-
-
 def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | None, notes: str | None) -> dict[str, str]:
-    script = _launch()["script"]
+    script = launch()["script"]
     tags: dict[str, object] = {
         "mlflow.user": user(),
         "mlflow.source.name": script,
@@ -441,7 +350,7 @@ def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | Non
     if notes is not None:
         tags["mlflow.note.content"] = notes
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in tags.items()}
-    return {name: redact_value(name, text) for name, text in texts.items()}
+    return {_told(name): redact_value(name, text) for name, text in texts.items()}
 
 
 def _add_details(
@@ -462,26 +371,43 @@ def _parent_key(parent: Run | str | None) -> str | None:
     return key
 
 
-def _callers_mlflow_run(tracker: Tracker, tags: Mapping[str, object] | None) -> Run | None:
-    """The run that stands for the caller's active MLflow run, if there is one; looked for only where mlflow is."""
+@dataclass(slots=True)
+class _Guest:
+    """Our side of the caller's own MLflow run, and whether a ``start_run`` may still be given it."""
+
+    run: Run
+    may_be_started: bool = True
+
+
+_guests: dict[str, _Guest] = {}
+
+
+def _guest_of_mlflow(tracker: Tracker) -> _Guest | None:
+    """Our side of the caller's active MLflow run, if there is one; looked for only where mlflow is imported."""
     fluent = sys.modules.get("mlflow.tracking.fluent")
     active = fluent.active_run() if fluent is not None else None
     if active is None:
         return None
-    if tracker.settings.store is not None:
-        return None  # a store chosen in code need not be the one that the caller's run is in
+    uri = sys.modules["mlflow"].get_tracking_uri()
+    chosen = tracker.settings.store or configured().store
+    if chosen is not None and (not isinstance(chosen, str) or _absolute(chosen) != _absolute(uri)):
+        return None  # the store that was chosen in code is not the one that the caller's run is in
     run_id = active.info.run_id
-    if run_id not in _joined or _joined[run_id].status != "RUNNING":
+    if run_id not in _guests:
         theirs = Tracker()
-        theirs.settings = replace(tracker.settings, store=sys.modules["mlflow"].get_tracking_uri())
+        theirs.settings = replace(tracker.settings, store=uri)
         name = active.info.run_name or run_id
-        _joined[run_id] = _start(theirs, name, joined_run_id=run_id, experiment_id=active.info.experiment_id)
+        _guests[run_id] = _Guest(_start(theirs, name, joined_run_id=run_id, experiment_id=active.info.experiment_id))
         if _is_autologging():
             dispatch().warn(
                 "mlflow.autolog() is on: it records the same fit a second time, with its own names, into the same run. "
                 "Switch it off with mlflow.autolog(disable=True)"
             )
-    return _joined[run_id]
+    return _guests[run_id]
+
+
+def _absolute(store: str) -> str:
+    return resolve(store, directory=Path.cwd())
 
 
 def _is_autologging() -> bool:
@@ -490,110 +416,4 @@ def _is_autologging() -> bool:
     return any(config and not config.get("disable", True) for config in settings.values())
 
 
-def _launch() -> dict[str, Any]:
-    main = sys.modules.get("__main__")
-    script = getattr(main, "__file__", None) or (sys.argv[0] if sys.argv and sys.argv[0] else "<stdin>")
-    return {"cwd": os.getcwd(), "argv": redact_argv(sys.orig_argv), "script": redact(str(script))}
-
-
-def _is_main_rank() -> bool:
-    """Whether this process is the one of a distributed training that records."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return bool(distributed.get_rank() == 0)
-    for variable in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
-        if (rank := os.environ.get(variable, "")).isdigit():
-            return int(rank) == 0
-    return True
-
-
-def _usable_base(directory: str | os.PathLike[str] | None) -> Path:
-    """The ``.overt`` folder, or the one in the user's cache where that cannot be written."""
-    base = journal_base(directory)
-    try:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(base, os.W_OK | os.X_OK):
-            gitignore = base / ".gitignore"
-            if not gitignore.exists():
-                gitignore.write_text("*\n", "ascii")
-            return base
-    except OSError:
-        pass
-    fallback = cache_base()
-    dispatch().warn(f"{base} cannot be written, so journals go to {fallback}. To choose a place: OVERT_DIR")
-    return fallback
-
-
-def users_line() -> tuple[str, int]:
-    """File and line outside overt that led here."""
-    root = str(Path(__file__).parent)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(root):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
-
-
-# -- the script's end --------------------------------------------------------------------------------------------------
-
-_open_runs: set[Run] = set()
-_joined: dict[str, Run] = {}
-_has_exit_handler = False
-
-
-def _register_exit() -> None:
-    global _has_exit_handler
-    if not _has_exit_handler:
-        _has_exit_handler = True
-        atexit.register(_at_exit)
-
-
-def _ended(run: Run) -> None:
-    if lost := getattr(run._writer, "lost", 0):
-        dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
-    if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
-        took_s = (clock.now_ms() - run.spec.started_ms) / 1000
-        metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
-        shown = ", ".join([f"{took_s:.1f} s", *metrics])
-        print(f"overt: run {run.name} {run.status} ({shown})", file=sys.stderr)
-
-
-def _at_exit() -> None:
-    """End what is open, seal what has ended, and wait for the store while it answers."""
-    error = _uncaught_error()
-    for run in list(_open_runs):
-        status = status_of(error)
-        run.finish(status, error=error if status == "FAILED" else None)
-        run.seal()
-    settings = resolve_settings(_configured)
-    first_s = min(2.0, settings.drain_timeout_s)
-    if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
-        if not is_quiet() and dispatch().deliveries.undelivered():
-            print("overt: delivering what is left …", file=sys.stderr)
-        dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - first_s)
-    undelivered = dispatch().deliveries.undelivered()
-    if undelivered and settings.drain_timeout_s > 0:
-        base = undelivered[0].parent.parent
-        print(
-            f"overt: {len(undelivered)} run(s) not delivered yet, kept in {base}. To deliver: {sync_command(base)}",
-            file=sys.stderr,
-        )
-
-
-def _uncaught_error() -> BaseException | None:
-    """The error that ends the script, which the interpreter leaves in ``sys``; in a notebook it may be any old one."""
-    if "IPython" in sys.modules:
-        return None
-    return getattr(sys, "last_value", None)
-
-
-def _in_forked_child() -> None:
-    """A forked child ends none of its parent's runs and waits for none of its deliveries."""
-    global _has_exit_handler
-    _open_runs.clear()
-    _joined.clear()
-    if _has_exit_handler:
-        atexit.unregister(_at_exit)
-        _has_exit_handler = False
-
-
-os.register_at_fork(after_in_child=_in_forked_child)
+os.register_at_fork(after_in_child=_guests.clear)

@@ -134,3 +134,72 @@ os._exit(4)
     assert params(database, run_id) == {"lr": "0.1"}
     assert metrics(database, run_id) == {"loss"}
     assert status(database, run_id) == "RUNNING"
+
+
+def test_a_run_that_is_started_there_is_the_callers_own_and_later_ones_are_nested_in_it(
+    database: Database, base: Path
+) -> None:
+    ended = run_python(
+        HEAD
+        + """
+with mlflow.start_run() as mine:
+    with overt.start_run(params={"lr": 0.1}, tags={"stage": "one"}) as run:
+        run.log_metric("loss", 0.5)
+        with open_for_hook("fit").ending() as hook:  # the first hook joins, as in any current run
+            hook.log_metric("accuracy", 0.9)
+    with overt.start_run() as second:
+        second.log_metric("second", 1.0)
+    with overt.start_run("named") as third:
+        third.log_metric("third", 1.0)
+    with open_for_hook("late").ending() as fourth:
+        fourth.log_metric("fourth", 1.0)
+    mlflow.log_params({"lr": "1e-1"})
+print(mine.info.run_id)
+"""
+    )
+    assert (ended.code, ended.warnings) == (0, [])
+    run_id = ended.out.split()[0]
+    eventually(lambda: not run_folders(base), "delivered and removed")
+    assert metrics(database, run_id) == {"loss", "accuracy"}
+    assert params(database, run_id) == {"lr": "1e-1"}
+    assert tags(database, run_id)["param_drift.lr"] == "0.1"
+    assert (tags(database, run_id)["stage"], status(database, run_id)) == ("one", "FINISHED")
+    children = database.rows("SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId' AND value = ?", run_id)
+    assert sorted(name for (child,) in children for name in metrics(database, child)) == ["fourth", "second", "third"]
+    experiments = {row[0] for row in database.rows("SELECT DISTINCT experiment_id FROM runs")}
+    assert len(experiments) == 1, "children are in the experiment of the caller's run"
+
+
+def test_another_store_chosen_in_code_is_not_left_for_the_callers_run(database: Database, base: Path) -> None:
+    ended = run_python(
+        HEAD
+        + """
+overt.configure(store="sqlite:///ours.db")
+with mlflow.start_run() as mine:
+    with overt.start_run("ours") as run:
+        run.log_metric("loss", 0.5)
+    assert overt.wait(60)
+    print(mine.info.run_id, run.id)
+"""
+    )
+    assert (ended.code, ended.warnings) == (0, [])
+    theirs, ours = ended.out.split()[:2]
+    assert theirs != ours
+    assert metrics(database, theirs) == set()
+    assert metrics(Database("sqlite:///ours.db"), ours) == {"loss"}
+
+
+def test_the_experiment_that_mlflow_was_told_is_ours_too(database: Database, base: Path) -> None:
+    ended = run_python(
+        HEAD
+        + """
+with overt.start_run("alone") as run:
+    run.log_metric("loss", 0.5)
+with overt.start_run("elsewhere", experiment="argument") as run:
+    run.log_metric("loss", 0.5)
+assert overt.wait(60)
+"""
+    )
+    assert (ended.code, ended.warnings) == (0, [])
+    found = database.rows("SELECT r.name, e.name FROM runs r JOIN experiments e USING (experiment_id) ORDER BY 1")
+    assert found == [("alone", "mine"), ("elsewhere", "argument")]

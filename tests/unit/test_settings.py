@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import overt
-from overt import tracker
+from overt import settings
 from overt.errors import ConfigurationError
 from overt.settings import Settings, journal_base, resolve_settings
 from overt.stores.memory import MemoryStore
@@ -16,7 +16,7 @@ from overt.stores.memory import MemoryStore
 
 @pytest.fixture(autouse=True)
 def unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracker, "_configured", Settings())
+    monkeypatch.setattr(settings, "_configured", Settings())
     monkeypatch.delenv("OVERT_DIR", raising=False)
 
 
@@ -34,11 +34,11 @@ def test_every_level_beats_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri("sqlite:////set-in-mlflow.db")
     overt.configure(experiment="configure", store="sqlite:////configure.db")
-    monkeypatch.setattr(tracker, "_configured", tracker._configured)
+    monkeypatch.setattr(settings, "_configured", settings._configured)
     nearest: list[Settings] = [
         Settings(experiment="argument", store="sqlite:////argument.db"),
         Settings(experiment="tracker", store="sqlite:////tracker.db"),
-        tracker._configured,
+        settings._configured,
     ]
 
     def found() -> tuple[str, Any]:
@@ -79,7 +79,7 @@ def test_an_argument_of_start_run_beats_its_tracker_and_configure() -> None:
 def test_configure_replaces_only_what_it_names() -> None:
     overt.configure(experiment="one", tags={"a": "1"})
     overt.configure(experiment="two")
-    resolved = resolve_settings(tracker._configured)
+    resolved = resolve_settings(settings._configured)
     assert (resolved.experiment, resolved.tags) == ("two", {"a": "1"})
 
 
@@ -124,6 +124,7 @@ def test_a_changed_pyproject_is_read_again(tmp_path: Path) -> None:
         ("OVERT_DELIVERY", "manual", "delivery", "manual"),
         ("OVERT_ON_ERROR", "raise", "on_error", "raise"),
         ("OVERT_KEEP_JOURNAL", "yes", "keep_journal", True),
+        ("OVERT_SYSTEM_METRICS", "0", "system_metrics", False),
         ("OVERT_WAIT", "0", "drain_timeout_s", 0.0),
         ("OVERT_DIR", "/somewhere", "directory", "/somewhere"),
     ],

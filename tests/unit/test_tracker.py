@@ -322,6 +322,27 @@ def test_a_full_disk_raises_where_that_was_asked_for() -> None:
     assert "JournalError" in ended.stderr
 
 
+TWO_LEFT_OPEN = """
+import overt
+from overt.tracker import Tracker
+tracker = Tracker(delivery="manual", on_error="raise")
+runs = [tracker.start_run(name) for name in ("one", "two")]
+def cannot(run):
+    raise RuntimeError(f"{run.name} has a model that cannot be pickled")
+for run in runs:
+    run.call_at_end(cannot)
+"""
+
+
+def test_a_run_that_cannot_be_ended_in_full_keeps_no_other_from_its_end(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", TWO_LEFT_OPEN], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0
+    for name in ("one", "two"):
+        assert f"run {name} could not be ended in full ({name} has a model" in ended.stderr
+    journals = list((tmp_path / ".overt" / "runs").glob("*/journal.jsonl"))
+    assert [b'"status":"FINISHED"' in journal.read_bytes() for journal in journals] == [True, True]
+
+
 def test_a_folder_that_cannot_be_written_is_replaced_by_the_users_cache_with_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     tracker = Tracker(delivery="manual", directory=str(tmp_path / "file"))
@@ -330,3 +351,83 @@ def test_a_folder_that_cannot_be_written_is_replaced_by_the_users_cache_with_one
     run.finish()
     tracker.start_run().finish()
     assert (tmp_path / ".cache" / "overt" / "runs" / run.key / "journal.jsonl").exists()
+
+
+# -- what cannot be started --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("name", 5),
+        ("name", ""),
+        ("experiment", 5),
+        ("experiment", ""),
+        ("notes", 5),
+        ("tags", 5),
+        ("tags", {5: "x"}),
+        ("params", [1]),
+        ("params", {"": 1}),
+        ("parent", 5),
+        ("parent", "no key"),
+    ],
+)
+def test_a_bad_argument_is_named_before_anything_is_started(argument: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"`{argument}`"):
+        Tracker(delivery="manual").start_run(**{argument: value})
+    hooks = {"run_name" if argument == "name" else argument: value}
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(hooks))}`"):
+        open_for_hook("fit", tracker=Tracker(delivery="manual"), **hooks)
+    assert not (tmp_path / ".overt").exists()
+
+
+@pytest.mark.parametrize("argument", ["run", "tracker"])
+def test_a_hook_names_a_run_or_tracker_that_is_none(argument: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"`{argument}` must be a"):
+        open_for_hook("fit", **{argument: 5})  # type: ignore[arg-type]
+
+
+# -- secrets in names --------------------------------------------------------------------------------------------------
+
+
+def test_no_name_and_no_path_carries_a_secret_into_the_journal(tmp_path: Path) -> None:
+    secret = "ghp_" + "a1B2" * 9
+    run = Tracker(delivery="manual", keep_journal=True).start_run(secret, experiment=f"e {secret}", tags={secret: "t"})
+    run.log_param(f"p {secret}", 1)
+    run.log_metric(secret, 1.0)
+    run.log_metric(secret, 2.0, model=secret, dataset=secret)
+    run.set_tag(f"t {secret}", "x")
+    run.log_text("x", f"{secret}.txt")
+    run.log_dataset([[1.0]], name=secret)
+    (tmp_path / secret).write_text("x")
+    run.log_artifact(tmp_path / secret)
+    run.finish()
+    journal = b"".join(path.read_bytes() for path in (tmp_path / ".overt" / "runs").rglob("*.jsonl"))
+    assert b"[redacted]" in journal
+    assert secret.encode() not in journal
+
+
+# -- runs that have ended ----------------------------------------------------------------------------------------------
+
+
+def test_a_sealed_run_is_forgotten_and_still_known_by_its_key_while_anybody_has_it() -> None:
+    import gc
+    import weakref
+
+    run = Tracker(delivery="manual").start_run()
+    with run:
+        pass
+    assert pickle.loads(pickle.dumps(run)) is run
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_record_behind_the_seal_is_sealed_again_by_wait(captured: list[MemoryRun]) -> None:
+    with overt.start_run() as run:
+        pass
+    run.log_metric("late", 1.0)
+    assert not run._sealed
+    overt.wait(5)
+    assert run._sealed

@@ -20,10 +20,11 @@ from typing import Any
 from overt.delivery.breaker import Breaker
 from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.deliver import RunDelivery, has_live_owner
-from overt.delivery.lock import try_lock
+from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.journal.folder import LOCK, new_segment_name
+from overt.journal.folder import LOCK, MAIN_SEGMENT, new_segment_name
 from overt.journal.reader import iter_heads
 from overt.journal.writer import JournalWriter
 from overt.stores.protocols import Store
@@ -46,7 +47,9 @@ class _Watched:
     store: str
     keep: bool
     captured: bool
+    sampled: Sampled | None = None
     delivery: RunDelivery | None = None
+    failures: int = 0
     refused: Breaker = field(default_factory=Breaker)
     reported: Delivered | None = None
 
@@ -73,6 +76,7 @@ class Courier:
         self._wake = threading.Event()
         self._parent_gone = threading.Event()
         self._last_success = time.monotonic()
+        self._sampling = Sampling(parent_pid)
 
     def run(self) -> None:
         """Work until there is nothing left to do."""
@@ -120,6 +124,8 @@ class Courier:
             known = self._watched.get(folder.name)
             captured = message.launch is None or (known is not None and known.captured)
             watched = _Watched(folder, message.store, message.keep, captured)
+            if message.system_metrics and (head := next(iter_heads(folder), None)) is not None:
+                watched.sampled = known.sampled if known and known.sampled else Sampled(folder, head[1].spec)
             self._watched[folder.name] = watched
             if not captured:
                 self._capture(watched, message.launch or {})
@@ -140,6 +146,15 @@ class Courier:
             self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings were not recorded: {error}"))
         watched.captured = True
 
+    def _add_sample(self, sample: dict[str, float]) -> None:
+        """Record a sample of the training process into each run that it still writes to."""
+        for watched in list(self._watched.values()):
+            if watched.sampled is None or not watched.sampled.is_long_enough:
+                continue
+            with suppress(OSError), try_lock(watched.folder / LOCK) as is_ours:  # nobody removes it meanwhile
+                if is_ours and not are_unused([watched.folder / MAIN_SEGMENT]):
+                    watched.sampled.add(sample)
+
     # -- delivering ----------------------------------------------------------------------------------------------------
 
     def _deliver_until_done(self) -> None:
@@ -147,8 +162,11 @@ class Courier:
             is_last_round = self._parent_gone.is_set()
             began = time.monotonic()
             was_busy = False
-            for watched in list(self._watched.values()):
+            # a run whose own trouble looks like its store's must not be the first to try that store each time
+            for watched in sorted(self._watched.values(), key=lambda watched: watched.failures):
                 was_busy |= self._attempt(watched, is_last_round)
+            if not is_last_round and (sample := self._sampling.take()):
+                self._add_sample(sample)
             if is_last_round and (not self._watched or time.monotonic() - self._last_success > LINGER_S):
                 return
             shortest_s = BUSY_PAUSE_S if was_busy else IDLE_PAUSE_S
@@ -165,6 +183,7 @@ class Courier:
             sent = self._deliver(watched, is_last_round)
         except StoreUnavailable as error:
             breaker.failed()
+            watched.failures += 1
             self._say(Trouble(f"store {public_name(watched.store)}", str(error)))
         except StoreRejected as error:
             watched.refused.failed()
@@ -176,9 +195,10 @@ class Courier:
             watched.refused.failed()
             self._say(Trouble(f"run {watched.folder.name}", f"{type(error).__name__}: {error}", is_refusal=True))
         else:
-            breaker.succeeded()
             watched.refused.succeeded()
-            if sent:
+            if sent:  # else the store was perhaps not asked
+                breaker.succeeded()
+                watched.failures = 0
                 self._last_success = time.monotonic()
             return sent
         return False

@@ -38,6 +38,8 @@ class Route:
         Whether the journal stays after delivery.
     drain_timeout_s : float
         How long a waiter goes on without news.
+    system_metrics : bool
+        Whether a courier samples this process while the run is open.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Route:
     keep_journal: bool
     drain_timeout_s: float
     launch: dict[str, Any] | None = None
+    system_metrics: bool = False
 
 
 class Dispatch:
@@ -66,7 +69,8 @@ class Dispatch:
         """Deliver a run from now on; called when its journal is opened, and again when it is reopened."""
         self._base = route.folder.parent.parent
         is_known = self.deliveries.of(route.folder.name) is not None
-        watch = Watch(str(route.folder), route.store, route.keep_journal, None if is_known else route.launch)
+        launch = None if is_known else route.launch
+        watch = Watch(str(route.folder), route.store, route.keep_journal, launch, route.system_metrics)
         deliverer = self._deliverer(route)
         if deliverer is not None:
             self.deliveries.add(watch)

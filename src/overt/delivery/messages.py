@@ -13,12 +13,16 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """To the courier: deliver this run, and capture its surroundings first if ``launch`` is given."""
+    """To the courier: deliver this run, and capture its surroundings first if ``launch`` is given.
+
+    ``system_metrics`` has the courier sample the training process while the run is open.
+    """
 
     folder: str
     store: str
     keep: bool = False
     launch: dict[str, Any] | None = None
+    system_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

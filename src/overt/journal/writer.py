@@ -25,6 +25,7 @@ from typing import NoReturn, Protocol
 from overt.journal.codec import encode
 from overt.journal.folder import MAIN_SEGMENT, blob_path, create_run_folder, new_segment_name
 from overt.journal.owner import this_process
+from overt.journal.series import Series
 from overt.records import Blob, Lost, RunSpec, SegmentHead
 
 
@@ -33,9 +34,16 @@ class Writer(Protocol):
 
     preamble: bytes
     """Lines that are repeated should the journal have to begin anew, such as the run's ending."""
+    lock: threading.Lock
+    """Held while a line is written and a point is stamped; a forked child has a new one."""
 
     def append(self, line: bytes) -> bool:
         """Take one encoded record; False when it could not be kept."""
+
+    def append_point(
+        self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None
+    ) -> bool:
+        """Take one more point of ``series``; False when it could not be kept."""
 
     def store_bytes(self, data: bytes) -> Blob:
         """Take the content of a file; OSError when it could not be kept."""
@@ -92,26 +100,22 @@ class JournalWriter:
         self._descriptor: int | None = None
         self._unsynced: set[str] = set()
         self._reported_lost = 0
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         _writers.add(self)
 
     def append(self, line: bytes) -> bool:
         """Write ``line`` (with its newline) in one system call; False when it was lost. Budget: 3 us."""
-        with self._lock:
-            try:
-                descriptor = self._descriptor
-                if descriptor is None:
-                    descriptor = self._open()
-                if self.lost > self._reported_lost:
-                    self._report_loss(descriptor)
-                if os.write(descriptor, line) != len(line):
-                    self._undo_half_a_line(descriptor)
-                return True
-            except OSError as error:
-                self.lost += 1
-                reason = error.strerror or str(error)
-        self._on_trouble(f"a record of run {self.spec.name} could not be written to {self.folder} ({reason})")
-        return False
+        with self.lock:
+            error = self._write_counted(line)
+        return error is None or self._say(error)
+
+    def append_point(
+        self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None
+    ) -> bool:
+        """Stamp the next point of ``series`` and write it, under one lock: the hot path. Budget: 4 us."""
+        with self.lock:
+            error = self._write_counted(series.line(value, step, model, dataset))
+        return error is None or self._say(error)
 
     def store_bytes(self, data: bytes) -> Blob:
         """Put ``data`` into the spool under its own digest."""
@@ -141,7 +145,7 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Force lines, spooled files and their folder's entries to the disk (0.2 ms and up)."""
-        with self._lock:
+        with self.lock:
             self._write_again_if_removed()
             descriptor = self._descriptor
             if descriptor is None and not self._unsynced:
@@ -157,14 +161,14 @@ class JournalWriter:
 
     def close(self) -> None:
         """Close the segment and let go of its lock."""
-        with self._lock:
+        with self.lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
 
     def forget_parent(self) -> None:
         """In a forked child: leave the parent's segment to the parent, and write one of one's own."""
-        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self.lock = threading.Lock()  # another thread of the parent may have held it
         if self._descriptor is not None:
             os.close(self._descriptor)  # the parent's own descriptor, and with it the lock, stays
             self._descriptor = None
@@ -173,7 +177,7 @@ class JournalWriter:
 
     def _hold(self) -> None:
         """Have the segment open, and with it the lock: else the file could be removed before its record is written."""
-        with self._lock:
+        with self.lock:
             if self._descriptor is None:
                 self._open()
             self._write_again_if_removed()
@@ -215,6 +219,26 @@ class JournalWriter:
             self._descriptor = descriptor
             self._on_open()
             return descriptor
+
+    def _write_counted(self, line: bytes) -> OSError | None:
+        """Write ``line``, or count it as lost and return why."""
+        try:
+            descriptor = self._descriptor
+            if descriptor is None:
+                descriptor = self._open()
+            if self.lost > self._reported_lost:
+                self._report_loss(descriptor)
+            if os.write(descriptor, line) != len(line):
+                self._undo_half_a_line(descriptor)
+        except OSError as error:
+            self.lost += 1
+            return error
+        return None
+
+    def _say(self, error: OSError) -> bool:
+        reason = error.strerror or str(error)
+        self._on_trouble(f"a record of run {self.spec.name} could not be written to {self.folder} ({reason})")
+        return False
 
     def _write(self, descriptor: int, line: bytes) -> None:
         if os.write(descriptor, line) != len(line):

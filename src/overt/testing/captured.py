@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from overt.delivery.messages import Delivered
 from overt.delivery.projection import Projection
 from overt.errors import StoreRejected
 from overt.journal.codec import decode
+from overt.journal.series import Series
+from overt.links import null_run
+from overt.process import users_line
 from overt.records import Blob, Figure, Record, RunEnd, RunSpec, SegmentHead
 from overt.run import Run
 from overt.stores.memory import MemoryRun, MemoryStore
@@ -68,7 +72,7 @@ _captured: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
 
 def _rebuild(spec: RunSpec, end: RunEnd | None = None) -> Run:
     """A pickled run read back: itself in this process, and in another one, which has no such memory, a null run."""
-    return _captured.get(spec.key) or tracker.null_run(spec)
+    return _captured.get(spec.key) or null_run(spec)
 
 
 class _MemoryWriter:
@@ -78,6 +82,7 @@ class _MemoryWriter:
 
     def __init__(self, store: MemoryStore, spec: RunSpec) -> None:
         self._blobs: dict[str, bytes] = {}
+        self.lock = threading.Lock()
         self.run_id = store.create_run(spec)
         self._run = store.runs[self.run_id]
         self.projection = Projection(
@@ -93,6 +98,13 @@ class _MemoryWriter:
         else:
             self.projection.send([record])
         return True
+
+    def append_point(
+        self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None
+    ) -> bool:
+        """Take one more point."""
+        with self.lock:
+            return self.append(series.line(value, step, model, dataset))
 
     def store_bytes(self, data: bytes) -> Blob:
         """Take a file's content."""
@@ -126,7 +138,7 @@ class _MemoryLink:
         return Delivered("", self._writer.run_id, models=self._writer.projection.models)
 
     def warn(self, text: str) -> None:
-        dispatch().blame(*tracker.users_line())
+        dispatch().blame(*users_line())
         dispatch().warn(text)
 
 

@@ -157,6 +157,12 @@ class StoreContract:
         child_id = self.reopened(store).create_run(replace(_spec("child"), parent_key=parent.key))
         assert self.read(store, child_id).parent_id == parent_id
 
+    def test_a_nested_run_names_a_parent_in_another_experiment_that_was_created_before_it(self, store: Store) -> None:
+        parent = replace(_spec("parent"), experiment=f"parents {clock.new_key()}")
+        parent_id = store.create_run(parent)
+        child_id = store.create_run(replace(_spec("child"), parent_key=parent.key))
+        assert self.read(store, child_id).parent_id == parent_id
+
     def test_a_joined_run_keeps_what_its_caller_put_there(self, store: Store) -> None:
         if not isinstance(store, JoinableStore):
             pytest.skip("this store has no runs that somebody else started")

@@ -1,0 +1,94 @@
+"""What becomes of a process's runs: each is ended, sealed and waited for, at the latest when the script ends.
+
+The wait at the end lasts while the store answers, and not long when it does not. A forked child ends none of its
+parent's runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from overt import clock
+from overt.delivery.dispatch import dispatch, sync_command
+from overt.process import uncaught_error
+from overt.run import Run, status_of, unsealed_runs
+from overt.settings import configured, is_quiet, resolve_settings
+
+_has_exit_handler = False
+
+
+def remember(run: Run) -> None:
+    """Be responsible for ending and sealing ``run``, at the latest when the script ends."""
+    global _has_exit_handler
+    if not _has_exit_handler:
+        _has_exit_handler = True
+        atexit.register(_at_exit)
+    unsealed_runs.add(run)
+    run.call_at_end(_ended)
+
+
+def wait(timeout_s: float | None = None) -> bool:
+    """Wait until everything that this process recorded has arrived in its store; ended runs are sealed.
+
+    Parameters
+    ----------
+    timeout_s : float, optional
+        Longest wait. Without it, as long as the store answers.
+
+    Returns
+    -------
+    bool
+        Whether everything has arrived.
+    """
+    for run in list(unsealed_runs):
+        run.seal()
+    patience_s = resolve_settings(configured()).drain_timeout_s
+    return dispatch().wait(None, timeout_s=timeout_s, patience_s=max(patience_s, timeout_s or 0))
+
+
+def _ended(run: Run) -> None:
+    if lost := getattr(run._writer, "lost", 0):
+        dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
+    if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
+        took_s = (clock.now_ms() - run.spec.started_ms) / 1000
+        metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
+        shown = ", ".join([f"{took_s:.1f} s", *metrics])
+        print(f"overt: run {run.name} {run.status} ({shown})", file=sys.stderr)
+
+
+def _at_exit() -> None:
+    """End what is open, seal what has ended, and wait for the store while it answers."""
+    error = uncaught_error()
+    status = status_of(error)
+    for run in list(unsealed_runs):
+        try:
+            run.finish(status, error=error if status == "FAILED" else None)
+            run.seal()
+        except Exception as trouble:  # noqa: BLE001 - under on_error="raise": the other runs are to end all the same
+            print(f"overt: run {run.name} could not be ended in full ({trouble})", file=sys.stderr)
+    settings = resolve_settings(configured())
+    first_s = min(2.0, settings.drain_timeout_s)
+    if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
+        if not is_quiet() and dispatch().deliveries.undelivered():
+            print("overt: delivering what is left …", file=sys.stderr)
+        dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - first_s)
+    undelivered = dispatch().deliveries.undelivered()
+    if undelivered and settings.drain_timeout_s > 0:
+        base = undelivered[0].parent.parent
+        print(
+            f"overt: {len(undelivered)} run(s) not delivered yet, kept in {base}. To deliver: {sync_command(base)}",
+            file=sys.stderr,
+        )
+
+
+def _in_forked_child() -> None:
+    """A forked child ends none of its parent's runs and waits for none of its deliveries."""
+    global _has_exit_handler
+    if _has_exit_handler:
+        atexit.unregister(_at_exit)
+        _has_exit_handler = False
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
