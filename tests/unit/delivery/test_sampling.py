@@ -1,0 +1,77 @@
+"""System metrics come from a real courier, of the training process, while a run of it is open."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from overt.delivery import sampling
+from overt.delivery.sampling import PERIOD_S, Sampled, Sampling
+from overt.journal.folder import run_folder
+from overt.journal.reader import iter_records
+from overt.records import Metric, RunSpec
+
+pytest.importorskip("psutil")
+pytest.importorskip("mlflow")
+
+SCRIPT = f"""
+import sys, time, overt
+overt.configure(store=sys.argv[2], system_metrics=sys.argv[1] == "on")
+with overt.start_run("ended"):
+    pass
+with overt.start_run("long"):
+    time.sleep({PERIOD_S} + 4)
+    print("psutil" in sys.modules)
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_lasts_has_them_and_the_training_process_pays_nothing(sqlite_uri: str) -> None:
+    rows: set[tuple[str, str, int, str]] = set()
+    for switch in ("on", "off"):
+        command = [sys.executable, "-c", SCRIPT, switch, sqlite_uri]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (0, "False\n"), ended.stderr
+        before, rows = rows, system_metrics(sqlite_uri)
+        names = {(run, metric, step) for run, metric, step, _ in rows - before}
+        if switch == "on":
+            assert {run for run, _, _ in names} == {"long"}
+            assert ("long", "system/cpu_utilization_percentage", 0) in names
+            assert ("long", "system/process_memory_usage_megabytes", 0) in names
+        else:
+            assert names == set()
+
+
+def system_metrics(uri: str) -> set[tuple[str, str, int, str]]:
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        return set(
+            database.execute(
+                "SELECT r.name, m.key, m.step, r.run_uuid FROM metrics m JOIN runs r USING (run_uuid) "
+                "WHERE m.key LIKE 'system/%'"
+            )
+        )
+
+
+def test_samples_are_taken_once_a_period_and_the_first_look_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(sampling.time, "monotonic", lambda: now)
+    taken = Sampling(1)
+    seen = []
+    for second in range(40):
+        now = float(second)
+        if taken.take():
+            seen.append(second)
+    assert seen == [11, 21, 31]
+
+
+def test_the_step_of_a_sample_is_its_number(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "ab" * 16)
+    run = Sampled(folder, RunSpec("ab" * 16, "a run", "Default", 1_700_000_000_000))
+    run.add({"system/x": 1})
+    run.add({"system/x": 2.5})
+    points = [record for record in iter_records(folder) if isinstance(record, Metric)]
+    assert [(point.name, point.step, point.value) for point in points] == [("system/x", 0, 1.0), ("system/x", 1, 2.5)]
