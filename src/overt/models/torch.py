@@ -1,0 +1,149 @@
+"""A torch module as model files: written with cloudpickle inside ``torch.save``, so that a class of ``__main__`` loads.
+
+Tensors are written from the CPU, so a model trained on an accelerator loads on a machine that has none.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import sys
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from overt.capture.requirements import modules_pickler, requirements
+from overt.capture.signature import input_example, signature
+from overt.models.files import ModelFiles
+from overt.optional import require
+
+_FOLDER = "data"
+_READER = "mlflow.pytorch.pickle_module"  # what mlflow.pytorch reads with: cloudpickle has no Unpickler of its own
+_EXAMPLE_ROWS = 5
+
+
+def torch_model(module: Any, inputs: Any = None, *, params: Mapping[str, str] | None = None) -> ModelFiles:
+    """Describe a module as MLflow's ``pytorch`` flavor, loadable by ``mlflow.pytorch`` and ``mlflow.pyfunc``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In any mode and on any device; it is left as it is.
+    inputs : Tensor, or tuple, list or dict of them, optional
+        What ``module`` takes, first dimension samples: gives the signature, and the first rows as input example.
+    params : mapping, optional
+        Shown on the model's page.
+
+    Raises
+    ------
+    Exception
+        Whatever the module raises when it is pickled.
+    """
+    module = _on_cpu(module)
+    content, modules = _dump(module)
+    needed = requirements({"torch", "cloudpickle", *modules})
+    notes = [f"module {name} is no installed package: have it at hand to load the model" for name in needed.unresolved]
+    files = {f"{_FOLDER}/model.pth": content, f"{_FOLDER}/pickle_module_info.txt": _READER.encode()}
+    found_signature, example, note = _signature_and_example(module, inputs)
+    if note:
+        notes.append(note)
+    if example is not None:
+        files |= {"input_example.json": example.data, "serving_input_example.json": example.serving}
+    return ModelFiles(
+        flavor="pytorch",
+        files=files,
+        flavor_fields={
+            "model_data": _FOLDER,
+            "pytorch_version": str(sys.modules["torch"].__version__),
+            "code": None,
+        },
+        pyfunc_fields={
+            "loader_module": "mlflow.pytorch",
+            "data": _FOLDER,
+            "pickle_module_name": _READER,
+            "model_config": {"device": None},
+        },
+        signature=found_signature,
+        example=example.info if example is not None else None,
+        requirements=needed.pinned,
+        params=dict(params or {}),
+        notes=tuple(notes),
+    )
+
+
+def _on_cpu(module: Any) -> Any:
+    """``module``, or a copy on the CPU of one that is elsewhere."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return copy.deepcopy(module).cpu()
+
+
+def _dump(module: Any) -> tuple[bytes, frozenset[str]]:
+    """The module's bytes, and the modules that loading them will import."""
+    torch, cloudpickle = sys.modules["torch"], require("cloudpickle", extra="torch")
+    picklers: list[Any] = []
+
+    class Pickler(modules_pickler()):  # type: ignore[misc]  # made on first use
+        """Remembered, so that it can be asked for the modules that it has seen."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            picklers.append(self)
+
+    how = SimpleNamespace(__name__="cloudpickle", Pickler=Pickler, dumps=cloudpickle.dumps)
+    with io.BytesIO() as file:
+        torch.save(module, file, pickle_module=how)
+        return file.getvalue(), frozenset().union(*(pickler.modules for pickler in picklers))
+
+
+def _signature_and_example(module: Any, inputs: Any) -> tuple[dict[str, Any] | None, Any, str]:
+    """Signature and example, and a sentence for what could not be had: a module may refuse five rows."""
+    if inputs is None:
+        return None, None, "no signature: no batch was seen"
+    torch = sys.modules["torch"]
+    try:
+        head = first_rows(inputs, _EXAMPLE_ROWS)
+        was_training = {part: part.training for part in module.modules()}
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                module.eval()
+                outputs = _call(module, head)
+        finally:
+            for part, mode in was_training.items():
+                part.training = mode
+        shown = _to_arrays(head)
+        found, example = signature(shown, _to_arrays(outputs)), input_example(shown)
+        missing = [name for name, part in (("signature", found), ("input example", example)) if part is None]
+        return found, example, f"no {' and no '.join(missing)}: MLflow has no form for such data" if missing else ""
+    except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+        return None, None, f"no signature: the model could not be tried on its first rows ({error})"
+
+
+def first_rows(value: Any, rows: int) -> Any:
+    """The first ``rows`` samples of a batch of tensors, copied to the CPU."""
+    if hasattr(value, "detach"):
+        return value[:rows].detach().cpu().clone() if value.ndim else value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {name: first_rows(item, rows) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(first_rows(item, rows) for item in value)
+    return value
+
+
+def _call(module: Any, inputs: Any) -> Any:
+    if isinstance(inputs, tuple):
+        return module(*inputs)
+    return module(inputs)
+
+
+def _to_arrays(value: Any) -> Any:
+    """Tensors as arrays; several inputs under the names ``input_0 input_1 …``, for a signature has named ones."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    if isinstance(value, Mapping):
+        return {str(name): _to_arrays(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        arrays = [_to_arrays(item) for item in value]
+        return arrays[0] if len(arrays) == 1 else {f"input_{index}": array for index, array in enumerate(arrays)}
+    return value
