@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from overt.optional import require
@@ -103,8 +104,7 @@ class SystemSampler:
         return network
 
     def _gpus(self) -> Probe:
-        import pynvml  # of nvidia-ml-py; where it or the driver is absent, there is no such probe
-
+        pynvml = import_module("pynvml")  # of nvidia-ml-py; where it or the driver is absent, there is no such probe
         pynvml.nvmlInit()
         devices = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
 

@@ -12,6 +12,7 @@ import selectors
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ from overt.delivery.breaker import Breaker
 from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.deliver import RunDelivery, has_live_owner
 from overt.delivery.lock import are_unused, try_lock
-from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.delivery.priority import LOWEST, NORMAL, set_session_priority
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.journal.folder import LOCK, MAIN_SEGMENT, new_segment_name
@@ -77,6 +79,8 @@ class Courier:
         self._parent_gone = threading.Event()
         self._last_success = time.monotonic()
         self._sampling = Sampling(parent_pid)
+        self._is_awaited = False
+        self._spoke_at = 0.0
 
     def run(self) -> None:
         """Work until there is nothing left to do."""
@@ -130,6 +134,8 @@ class Courier:
             if not captured:
                 self._capture(watched, message.launch or {})
         elif isinstance(message, Hurry):
+            self._is_awaited = True
+            set_session_priority(NORMAL)
             for breaker in self._breakers.values():
                 breaker.hurry()
         self._wake.set()
@@ -169,6 +175,9 @@ class Courier:
                 self._add_sample(sample)
             if is_last_round and (not self._watched or time.monotonic() - self._last_success > LINGER_S):
                 return
+            if self._is_awaited and not was_busy:
+                self._is_awaited = False
+                set_session_priority(LOWEST)
             shortest_s = BUSY_PAUSE_S if was_busy else IDLE_PAUSE_S
             rest_s = REST_PER_WORK * (time.monotonic() - began)
             self._wake.wait(min(max(shortest_s, rest_s), LONGEST_PAUSE_S))
@@ -226,10 +235,19 @@ class Courier:
     def _open(self, watched: _Watched) -> RunDelivery:
         from overt.figures import draw
 
+        def draw_alive(kind: str, data: Mapping[str, Any]) -> bytes:
+            self._say_alive()
+            return draw(kind, data)
+
         if watched.store not in self._stores:
             self._stores[watched.store] = open_store(watched.store)
+        self._say_alive()
         return RunDelivery(
-            watched.folder, self._stores[watched.store], store_name=public_name(watched.store), draw=draw
+            watched.folder,
+            self._stores[watched.store],
+            store_name=public_name(watched.store),
+            draw=draw_alive,
+            on_progress=self._say_alive,
         )
 
     def _report(self, watched: _Watched, *, removed: bool) -> None:
@@ -255,6 +273,12 @@ class Courier:
         """Stop watching, unless the training process has taken the run up again in the meantime."""
         if self._watched.get(watched.folder.name) is watched:
             del self._watched[watched.folder.name]
+
+    def _say_alive(self) -> None:
+        """Tell whoever waits that time passes here, and not in a store that does not answer; at most twice a second."""
+        if time.monotonic() - self._spoke_at > 0.5:
+            self._spoke_at = time.monotonic()
+            self._say(Alive())
 
     def _say(self, message: Message) -> None:
         with suppress(OSError):  # the training process is gone: nobody listens

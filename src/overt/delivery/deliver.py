@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,19 @@ class RunDelivery:
         The store's URI without credentials: progress is kept under it.
     draw : callable
         Turns a figure's kind and data into PNG bytes.
+    on_progress : callable
+        Called each time that something has arrived.
     """
 
-    def __init__(self, folder: Path, store: Store, *, store_name: str, draw: Draw) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        *,
+        store_name: str,
+        draw: Draw,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         self.progress: Progress = load_progress(folder, store_name)
         self.progress.offsets = {
@@ -56,6 +66,7 @@ class RunDelivery:
         self._store = store
         self._store_name = store_name
         self._draw = draw
+        self._on_progress = on_progress
         self._spec: RunSpec | None = None
         self._projection: Projection | None = None
         self._ask_caller_at = 0.0
@@ -234,6 +245,7 @@ class RunDelivery:
         if self._projection is not None:
             self.progress.models.update(self._projection.models)
         save_progress(self.folder, self._store_name, self.progress)
+        self._on_progress()
 
 
 def has_live_owner(folder: Path) -> bool:

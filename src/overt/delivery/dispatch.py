@@ -19,7 +19,7 @@ from typing import Any
 
 from overt.delivery.inline import InlineDelivery
 from overt.delivery.messages import Delivered, Trouble, Watch
-from overt.delivery.supervisor import CourierProcess, Deliverer, Deliveries, Mode, can_start_courier
+from overt.delivery.supervisor import LONGEST_START_S, CourierProcess, Deliverer, Deliveries, Mode, can_start_courier
 from overt.errors import OvertWarning, StoreUnavailable
 from overt.stores.protocols import Store
 
@@ -103,7 +103,8 @@ class Dispatch:
             news = max(news, self.deliveries.last_news)
             if timeout_s is not None and now - began > timeout_s:
                 return False
-            if now - news > patience_s or (timeout_s is None and self.deliveries.failures > failures + 1):
+            longest_s = max(patience_s, LONGEST_START_S) if self.deliveries.is_starting else patience_s
+            if now - news > longest_s or (timeout_s is None and self.deliveries.failures > failures + 1):
                 return False
             self.deliveries.wait(_POLL_S)
         return True

@@ -31,6 +31,11 @@ class Hurry:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """From the courier: it has started, or is at work on something that takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """From the courier: how far a run has got."""
 
@@ -54,8 +59,8 @@ class Trouble:
     is_refusal: bool = False
 
 
-Message = Watch | Hurry | Delivered | Trouble
-_KINDS = {kind.__name__: kind for kind in (Watch, Hurry, Delivered, Trouble)}
+Message = Watch | Hurry | Alive | Delivered | Trouble
+_KINDS = {kind.__name__: kind for kind in (Watch, Hurry, Alive, Delivered, Trouble)}
 
 
 def to_line(message: Message) -> bytes:

@@ -17,12 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from overt.delivery.messages import Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
 from overt.journal.folder import segment_paths
 from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
 
 Mode = Literal["process", "inline", "manual"]
 
+USUAL_START_S = 4.0
+LONGEST_START_S = 60.0
+"""How long a courier may take to speak for the first time: at the lowest priority, on a machine without a free core."""
 _MOST_QUICK_DEATHS = 3
 _QUICK_S = 3.0
 _MOST_SAID_AHEAD_BYTES = 16 * 1024  # below what any system's pipe holds, so that writing cannot block
@@ -94,7 +97,12 @@ class Deliveries:
         self._changed = threading.Condition()
         self._causes: set[str] = set()
         self.failures = 0
+        self.is_starting = False
         self.last_news = time.monotonic()
+
+    def expect_start(self) -> None:
+        """A courier is being started: until it speaks, its silence says nothing about the store."""
+        self.is_starting = True
 
     def add(self, watch: Watch) -> None:
         """Begin to follow a run, or follow it again after its delivered journal was removed."""
@@ -107,7 +115,11 @@ class Deliveries:
         """Take in what a deliverer says."""
         new_trouble = None
         with self._changed:
-            if isinstance(message, Delivered) and message.key in self._known:
+            if isinstance(message, Alive):
+                # a start takes this long on a machine with a free core, and whoever waits has waited that long already
+                usual_s = USUAL_START_S if self.is_starting else 0.0
+                self.last_news = max(self.last_news, time.monotonic() - usual_s)
+            elif isinstance(message, Delivered) and message.key in self._known:
                 known = self._known[message.key]
                 if message.run_id is None and known.delivered is not None:
                     message = replace(known.delivered, removed=True)
@@ -118,6 +130,7 @@ class Deliveries:
                 if message.cause not in self._causes:
                     self._causes.add(message.cause)
                     new_trouble = message
+            self.is_starting = False
             self._changed.notify_all()
         if new_trouble is not None:
             self._on_trouble(new_trouble)
@@ -191,6 +204,7 @@ class CourierProcess:
                 self._on_hopeless(f"it could not be started: {error}")
                 return
             self.pid = pid
+            self._deliveries.expect_start()
             threading.Thread(
                 target=self._feed, args=(inbox, self._outgoing), name="overt-courier-inbox", daemon=True
             ).start()
@@ -199,6 +213,7 @@ class CourierProcess:
                     with suppress(ValueError, KeyError, TypeError):  # cut off by the courier's death
                         self._deliveries.hear(from_line(line))
             self._reap(pid)
+            self._deliveries.is_starting = False
             finished, self._outgoing = self._outgoing, queue.SimpleQueue()  # else its feeder could take the next one's
             finished.put(Hurry())  # ends that feeder, which finds its pipe closed
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
