@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 
 from overt import clock
 from overt.delivery.dispatch import dispatch, sync_command
 from overt.process import uncaught_error
 from overt.run import Run, status_of, unsealed_runs
+from overt.say import say
 from overt.settings import configured, is_quiet, resolve_settings
 
 _has_exit_handler = False
@@ -55,7 +55,7 @@ def _ended(run: Run) -> None:
         took_s = (clock.now_ms() - run.spec.started_ms) / 1000
         metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
         shown = ", ".join([f"{took_s:.1f} s", *metrics])
-        print(f"overt: run {run.name} {run.status} ({shown})", file=sys.stderr)
+        say(f"run {run.name} {run.status} ({shown})")
 
 
 def _at_exit() -> None:
@@ -67,20 +67,17 @@ def _at_exit() -> None:
             run.finish(status, error=error if status == "FAILED" else None)
             run.seal()
         except Exception as trouble:  # noqa: BLE001 - under on_error="raise": the other runs are to end all the same
-            print(f"overt: run {run.name} could not be ended in full ({trouble})", file=sys.stderr)
+            say(f"run {run.name} could not be ended in full ({trouble})")
     settings = resolve_settings(configured())
     first_s = min(2.0, settings.drain_timeout_s)
     if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
         if not is_quiet() and dispatch().deliveries.undelivered():
-            print("overt: delivering what is left …", file=sys.stderr)
+            say("delivering what is left …")
         dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - first_s)
     undelivered = dispatch().deliveries.undelivered()
     if undelivered and settings.drain_timeout_s > 0:
         base = undelivered[0].parent.parent
-        print(
-            f"overt: {len(undelivered)} run(s) not delivered yet, kept in {base}. To deliver: {sync_command(base)}",
-            file=sys.stderr,
-        )
+        say(f"{len(undelivered)} run(s) not delivered yet, kept in {base}. To deliver: {sync_command(base)}")
 
 
 def _in_forked_child() -> None:

@@ -72,7 +72,7 @@ class NullWriter:
     preamble = b""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def append(self, line: bytes) -> bool:
         """Keep nothing."""

@@ -12,14 +12,14 @@ from typing import Any
 
 from overt.capture.secrets import redact, redact_argv
 from overt.delivery.dispatch import dispatch
-from overt.settings import cache_base, journal_base
+from overt.settings import cache_base, journal_base, working_directory
 
 
 def launch() -> dict[str, Any]:
     """Working directory, command line and script, without secrets."""
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None) or (sys.argv[0] if sys.argv and sys.argv[0] else "<stdin>")
-    return {"cwd": os.getcwd(), "argv": redact_argv(sys.orig_argv), "script": redact(str(script))}
+    return {"cwd": str(working_directory()), "argv": redact_argv(sys.orig_argv), "script": redact(str(script))}
 
 
 def is_main_rank() -> bool:

@@ -12,6 +12,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -314,14 +315,17 @@ class Run:
         """
         source = Path(path)
         if source.is_dir():
-            files = {f"{source.name}/{p.relative_to(source).as_posix()}": p for p in source.rglob("*") if p.is_file()}
+            top = source.resolve().name
+            files = {f"{top}/{p.relative_to(source).as_posix()}": p for p in source.rglob("*") if p.is_file()}
+            if not files:
+                self.warn(f"log_artifact recorded nothing of {source}: there is no file in it")
         elif source.exists():
             files = {source.name: source}
         else:
             raise FileNotFoundError(f"log_artifact: no file or folder at {source}")
         prefix = f"{artifact_path.strip('/')}/" if artifact_path else ""
-        for name, file in sorted(files.items()):
-            target = recorded_path("log_artifact", prefix + name)
+        targets = {recorded_path("log_artifact", prefix + name): file for name, file in sorted(files.items())}
+        for target, file in targets.items():
             blob = self._kept(target, lambda file=file: self._writer.store_file(file))  # type: ignore[misc]
             if blob is not None:
                 self._record(Artifact(target, blob))
@@ -513,7 +517,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.reset(self._context.pop())
+        with suppress(ValueError):  # left in another context than it was entered in, where it was never current
+            _current.reset(self._context.pop())
         self.finish(status_of(error), error=error if status_of(error) == "FAILED" else None)
         self.seal()
 
@@ -641,7 +646,7 @@ def current_run() -> Run | None:
 def _in_forked_child() -> None:
     unsealed_runs.clear()
     for run in list(_all_runs.values()):
-        run._writer.lock = threading.Lock()  # another thread of the parent may have held it
+        run._writer.lock = threading.RLock()  # another thread of the parent may have held it
         run._deferred = []  # its parent's to read
         run.is_inherited = True
 

@@ -22,6 +22,7 @@ from overt.stores.uri import MLFLOW_DEFAULT, resolve
 
 OnError = Literal["warn", "raise"]
 DEFAULT_DRAIN_TIMEOUT_S = 10.0
+LONGEST_EXPERIMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Settings:
             )
         if not isinstance(self.experiment, str | None) or self.experiment == "":
             raise ConfigurationError(f"`experiment` must be a name (got {self.experiment!r}).")
+        if self.experiment is not None and len(self.experiment) > LONGEST_EXPERIMENT:
+            raise ConfigurationError(
+                f"`experiment` must be a name of at most {LONGEST_EXPERIMENT} characters, as MLflow takes it "
+                f"(got {len(self.experiment)})."
+            )
         if not isinstance(self.tags, Mapping):
             raise ConfigurationError(f"`tags` must map names to values (got {type(self.tags).__name__}).")
         wait_s = self.drain_timeout_s
@@ -134,7 +140,7 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     ConfigurationError
         For a value that cannot work, naming it and the place it came from.
     """
-    environment, project = _from_environment(), _from_pyproject(Path.cwd())
+    environment, project = _from_environment(), _from_pyproject(working_directory())
     places = (*nearest_first, environment, project, _from_mlflow())
     tags: dict[str, str] = {}
     for place in reversed(places):
@@ -142,7 +148,8 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     store = _first(places, "store", MLFLOW_DEFAULT)
     if isinstance(store, str):
         is_from_project = _first((*nearest_first, environment), "store", None) is None and project.store is not None
-        store = resolve(store, directory=(_project_folder(Path.cwd()) if is_from_project else None) or Path.cwd())
+        here = working_directory()
+        store = resolve(store, directory=(_project_folder(here) if is_from_project else None) or here)
     experiment, experiment_id = _experiment(places)
     return Resolved(
         store=store,
@@ -159,11 +166,19 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     )
 
 
+def working_directory() -> Path:
+    """Where this process is; the user's home where that folder has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path.home()
+
+
 def journal_base(directory: str | os.PathLike[str] | None) -> Path:
     """The ``.overt`` folder: as configured, else beside pyproject.toml, else in the working directory."""
     if directory is not None:
         return Path(directory).expanduser().absolute()
-    return (_project_folder(Path.cwd()) or Path.cwd()) / ".overt"
+    return (_project_folder(working_directory()) or working_directory()) / ".overt"
 
 
 def cache_base() -> Path:

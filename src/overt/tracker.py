@@ -32,7 +32,8 @@ from overt.optional import own_version
 from overt.process import is_main_rank, launch, usable_base, users_line
 from overt.records import RunEnd, RunSpec
 from overt.run import Run, current_run, find_run, status_of
-from overt.settings import Resolved, Settings, configured, is_quiet, resolve_settings
+from overt.say import say
+from overt.settings import Resolved, Settings, configured, is_quiet, resolve_settings, working_directory
 from overt.stores.uri import check_installed, public_name, resolve
 from overt.validation import check_details, without_surrogates
 
@@ -308,7 +309,7 @@ def _build(spec: RunSpec, settings: Resolved) -> Run:
         where = (
             f"joins MLflow's run {spec.joined_run_id}" if spec.joined_run_id else f"in experiment {spec.experiment!r}"
         )
-        print(f"overt: run {spec.name} {where}, delivered to {place}", file=sys.stderr)
+        say(f"run {spec.name} {where}, delivered to {place}")
     return run
 
 
@@ -407,7 +408,7 @@ def _guest_of_mlflow(tracker: Tracker) -> _Guest | None:
 
 
 def _absolute(store: str) -> str:
-    return resolve(store, directory=Path.cwd())
+    return resolve(store, directory=working_directory())
 
 
 def _is_autologging() -> bool:

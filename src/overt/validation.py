@@ -21,11 +21,13 @@ def recorded_name(call: str, name: object) -> str:
 
 def recorded_path(call: str, path: object) -> str:
     """``path`` of a file among the run's artifacts."""
+    path = without_surrogates(redact(path)) if isinstance(path, str) else path
     if not isinstance(path, str) or not is_safe_path(path):
         raise RecordError(
-            f"{call}: an artifact's path must be relative, with '/' between its parts and no '..' (got {path!r})"
+            f"{call}: an artifact's path must be relative, with '/' between its parts, which have 255 bytes at most, "
+            f"and without '..', a backslash, control characters or a drive such as 'C:' (got {path!r})"
         )
-    return redact(path)
+    return path
 
 
 def to_number(name: str, value: object) -> float:

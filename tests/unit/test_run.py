@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import threading
 from argparse import Namespace
 from dataclasses import dataclass
@@ -408,3 +409,55 @@ def test_the_first_value_of_a_param_is_the_one_that_counts_here_as_in_the_store(
         run.log_param("a", 1)
         run.log_param("a", 2)
         assert run.params == runs[0].params == {"a": "1"}
+
+
+# -- files with names that others give them ----------------------------------------------------------------------------
+
+
+def test_legal_file_names_arrive_and_those_that_are_no_text_recognisably(
+    run: Run, stored: MemoryRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "2026-01-01T12:30:00.log").write_text("time")
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.txt")).write_text("latin")
+    run.log_artifact(folder)
+    run.log_artifact(folder / "2026-01-01T12:30:00.log")
+    assert sorted(stored.artifacts) == ["2026-01-01T12:30:00.log", "odd/2026-01-01T12:30:00.log", "odd/caf?.txt"]
+
+
+def test_the_working_directory_itself_is_a_folder_with_a_name(
+    run: Run, stored: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.txt").write_text("a")
+    monkeypatch.chdir(tmp_path / "here")
+    run.log_artifact(".")
+    assert list(stored.artifacts) == ["here/a.txt"]
+
+
+def test_a_folder_with_a_name_that_no_store_takes_is_refused_before_any_of_it_is_recorded(
+    run: Run, stored: MemoryRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (folder / "b\\c.txt").write_text("b")
+    with pytest.raises(RecordError, match="a backslash"):
+        run.log_artifact(folder)
+    assert stored.artifacts == {}
+
+
+def test_an_empty_folder_is_not_dropped_without_a_word(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.warns(overt.OvertWarning, match="there is no file in it"):
+        run.log_artifact(tmp_path / "empty")
+
+
+def test_a_run_that_is_left_in_another_context_than_it_was_entered_in_ends_all_the_same(stored: MemoryRun) -> None:
+    import contextvars
+
+    run = overt.start_run("elsewhere")
+    contextvars.copy_context().run(run.__enter__)
+    run.__exit__(None, None, None)
+    assert run.status == "FINISHED"

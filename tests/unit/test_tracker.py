@@ -363,6 +363,7 @@ def test_a_folder_that_cannot_be_written_is_replaced_by_the_users_cache_with_one
         ("name", ""),
         ("experiment", 5),
         ("experiment", ""),
+        ("experiment", "e" * 501),
         ("notes", 5),
         ("tags", 5),
         ("tags", {5: "x"}),
@@ -431,3 +432,91 @@ def test_a_record_behind_the_seal_is_sealed_again_by_wait(captured: list[MemoryR
     assert not run._sealed
     overt.wait(5)
     assert run._sealed
+
+
+# -- a hostile process -------------------------------------------------------------------------------------------------
+
+
+def ended(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *options, "-c", script], check=False, capture_output=True, text=True)
+
+
+HANDLER = """
+import faulthandler, os, signal, threading, time
+import overt
+faulthandler.dump_traceback_later(20, exit=True)
+overt.configure(delivery="manual", keep_journal=True)
+run = overt.start_run("r")
+handled = 0
+def handler(number, frame):
+    global handled
+    run.set_tag("preempted", "yes")
+    handled += 1
+signal.signal(signal.SIGUSR1, handler)
+def disturb():
+    while handled < 200:
+        seen = handled
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while handled == seen:
+            time.sleep(0.0001)
+threading.Thread(target=disturb, daemon=True).start()
+recorded = 0
+while handled < 200:
+    run.log_metric("loss", 1.0)
+    run.flush()
+    recorded += 1
+run.finish()
+lines = open(f".overt/runs/{run.key}/journal.jsonl").read().splitlines()
+assert sum('"loss"' in line for line in lines) == recorded
+assert sum('"preempted"' in line for line in lines) == 200
+print("alive")
+"""
+
+
+def test_a_signal_handler_of_the_users_own_may_record_in_the_midst_of_a_recording_call() -> None:
+    done = ended(HANDLER)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+DEAF = """
+import os, sys
+import overt
+overt.configure(delivery="manual")
+{closing}
+with overt.start_run("r") as run:
+    run.log_metric("loss", 1.0)
+    run.warn("something")
+print(run.status)
+"""
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "sys.stderr.close()",
+        "sys.stderr = None",
+        "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)",
+    ],
+    ids=["closed", "absent", "broken"],
+)
+def test_a_stderr_that_nobody_can_hear_stops_nothing(closing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERT_QUIET", "0")
+    done = ended(DEAF.format(closing=closing))
+    assert done.stdout == "FINISHED\n", done.stderr
+
+
+def test_a_working_directory_that_was_deleted_stops_nothing(tmp_path: Path) -> None:
+    done = ended(
+        f"""
+import os, tempfile
+gone = tempfile.mkdtemp()
+os.chdir(gone)
+os.rmdir(gone)
+import overt
+overt.configure(delivery="manual", store="sqlite:///{tmp_path}/x.db")
+with overt.start_run("r") as run:
+    run.log_metric("loss", 1.0)
+print(run.status, os.path.exists(gone))
+"""
+    )
+    assert done.stdout == "FINISHED False\n", done.stderr

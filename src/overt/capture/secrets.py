@@ -200,6 +200,9 @@ _HTML_CELL = re.compile(
     r"(?P<head><td class=\"param\">(?P<name>(?:[^<]|<(?!/?td))*+)</td>\s*+<td class=\"value\">)(?P<value>[^<]++)"
 )
 _TAG = re.compile(r"<[^<>]*+>")
+_ELEMENT = re.compile(r"<(?P<name>[\w.:-]{1,80}+)>(?P<value>[^<>]++)</(?P=name)>")
+_BLOCK_HEADER = re.compile(r"(?:- )?[\"']?(?P<name>[\w.-]{1,80}+)[\"']?:[ \t]*+(?:[|>][-+0-9]{0,2})?[ \t\r]*+")
+_NAMED_LINE = re.compile(r"(?:- )?[\"']?[\w.-]++[\"']?[ \t]*+[:=]|[\])}]|#")
 _STEMS = ("pass", "pwd", "secret", "credential", "bearer", "jwt", "auth", "cookie", "key", "token")
 _HARMLESS = _words(
     "none true false null nil nan undefined str string bytes int float bool any object optional lambda ..."
@@ -239,6 +242,27 @@ def _secret_span(value: re.Match[str], assigned: re.Match[str]) -> tuple[int, in
         if content.lower() in _HARMLESS or content in names or _CODE.match(content):
             return None
     return value.span(kind)
+
+
+def _redact_element(match: re.Match[str]) -> str:
+    return f"<{match['name']}>{REDACTED}</{match['name']}>" if is_secret_name(match["name"]) else match.group()
+
+
+def _redact_blocks(text: str) -> str:
+    """Values on the lines below a name, as YAML writes them; what has a name of its own there is judged by that."""
+    mark = 1 if "\n@@ " in text else 0  # each line of a diff begins with one
+    lines = text.split("\n")
+    outer: int | None = None
+    for number, line in enumerate(lines):
+        content = line[mark:].lstrip(" \t")
+        depth = len(line) - mark - len(content)
+        if outer is not None and content and depth <= outer:
+            outer = None
+        if outer is not None and content and not _NAMED_LINE.match(content):
+            lines[number] = line[: mark + depth] + REDACTED
+        elif (header := _BLOCK_HEADER.fullmatch(content)) and is_secret_name(header["name"]):
+            outer = depth
+    return "\n".join(lines)
 
 
 def _redact_flag(match: re.Match[str]) -> str:
@@ -282,6 +306,10 @@ def redact(text: str) -> str:
     if "hooks.slack.com" in lowered:
         text = _SLACK_HOOK.sub(rf"\1{REDACTED}", text)
     if any(stem in lowered for stem in _STEMS):
+        if "\n" in text:
+            text = _redact_blocks(text)
+        if "</" in text:
+            text = _ELEMENT.sub(_redact_element, text)
         text = _redact_assignments(text)
         if "--" in text:
             text = _FLAG.sub(_redact_flag, text)

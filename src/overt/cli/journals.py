@@ -104,8 +104,8 @@ def folders(folder: Path | None) -> list[Path]:
     if folder is None:
         return [base for base in own_folders() if base.is_dir()]
     folder = folder.expanduser().absolute()
-    is_place = folder.name in ("runs", ".overt") or (folder / "runs").is_dir() or bool(segment_paths(folder))
-    if not folder.is_dir() or not (is_place or is_own(folder)):
+    is_named_so = folder.name in ("runs", ".overt") or (folder / "runs").is_dir()
+    if not folder.is_dir() or not (is_named_so or segment_paths(folder) or is_own(folder)):
         raise JournalError(f"there is no journal folder at {folder}")
     return [folder]
 

@@ -78,7 +78,7 @@ class Courier:
         self._wake = threading.Event()
         self._parent_gone = threading.Event()
         self._last_success = time.monotonic()
-        self._sampling = Sampling(parent_pid)
+        self._sampling: Sampling | None = None
         self._is_awaited = False
         self._spoke_at = 0.0
 
@@ -152,9 +152,15 @@ class Courier:
             self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings were not recorded: {error}"))
         watched.captured = True
 
-    def _add_sample(self, sample: dict[str, float]) -> None:
-        """Record a sample of the training process into each run that it still writes to."""
-        for watched in list(self._watched.values()):
+    def _sample(self) -> None:
+        """Record a sample of the training process, if it is time, into each run that it still writes to."""
+        wanting = [watched for watched in list(self._watched.values()) if watched.sampled is not None]
+        if not wanting:
+            return
+        if self._sampling is None:
+            self._sampling = Sampling(self._parent_pid, wanting[0].folder.parent)
+        sample = self._sampling.take()
+        for watched in wanting if sample else ():
             if watched.sampled is None or not watched.sampled.is_long_enough:
                 continue
             with suppress(OSError), try_lock(watched.folder / LOCK) as is_ours:  # nobody removes it meanwhile
@@ -171,8 +177,8 @@ class Courier:
             # a run whose own trouble looks like its store's must not be the first to try that store each time
             for watched in sorted(self._watched.values(), key=lambda watched: watched.failures):
                 was_busy |= self._attempt(watched, is_last_round)
-            if not is_last_round and (sample := self._sampling.take()):
-                self._add_sample(sample)
+            if not is_last_round:
+                self._sample()
             if is_last_round and (not self._watched or time.monotonic() - self._last_success > LINGER_S):
                 return
             if self._is_awaited and not was_busy:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import threading
 import time
 import warnings
@@ -21,6 +20,7 @@ from overt.delivery.inline import InlineDelivery
 from overt.delivery.messages import Delivered, Trouble, Watch
 from overt.delivery.supervisor import LONGEST_START_S, CourierProcess, Deliverer, Deliveries, Mode, can_start_courier
 from overt.errors import OvertWarning, StoreUnavailable
+from overt.say import say
 from overt.stores.protocols import Store
 
 _POLL_S = 0.02
@@ -57,7 +57,7 @@ class Dispatch:
     def __init__(self) -> None:
         self.stores: dict[str, Store] = {}
         self.deliveries = Deliveries(self._on_trouble)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler of the user's may record, in the midst of us
         self._courier: CourierProcess | None = None
         self._inline = InlineDelivery(self.deliveries, self.stores)
         self._hopeless = False
@@ -144,8 +144,8 @@ class Dispatch:
         file_name, line = self._blame
         try:
             warnings.warn_explicit(text, OvertWarning, file_name, line, module="overt")
-        except OvertWarning:
-            print(f"overt: {text}", file=sys.stderr)
+        except (OvertWarning, OSError, ValueError):  # ValueError: a stderr that is closed
+            say(text)
 
     def _deliverer(self, route: Route) -> Deliverer | None:
         if route.mode == "manual":

@@ -35,7 +35,7 @@ class InlineDelivery:
         self._watched: dict[str, Watch] = {}
         self._thread: threading.Thread | None = None
         self._again = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler of the user's may record, in the midst of us
 
     def watch(self, watch: Watch) -> None:
         """Remember the run."""

@@ -5,7 +5,6 @@ The training process pays nothing for them, and a run that is shorter than the p
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +52,13 @@ class Sampling:
     ----------
     pid : int
         The training process.
+    directory : Path
+        A place on the disk that is looked at.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, directory: Path) -> None:
         self._pid = pid
+        self._directory = directory
         self._sampler: SystemSampler | None = None
         self._next_at = time.monotonic() + PERIOD_S
 
@@ -66,7 +68,7 @@ class Sampling:
             return {}
         self._next_at = time.monotonic() + PERIOD_S
         if self._sampler is None:  # utilization is that between two looks: this was the first
-            self._sampler = SystemSampler(self._pid, os.getcwd())
+            self._sampler = SystemSampler(self._pid, str(self._directory))
             self._next_at = time.monotonic() + FIRST_LOOK_S
             return {}
         return self._sampler.sample()

@@ -118,7 +118,7 @@ def is_safe_path(path: str) -> bool:
         and all(ord(character) >= 32 for character in path)
         and all(part not in ("", ".", "..") for part in parts)
         and all(len(part.encode("utf-8", "surrogatepass")) <= 255 for part in parts)
-        and ":" not in parts[0]  # a Windows drive
+        and parts[0][1:2] != ":"  # a Windows drive
     )
 
 

@@ -34,8 +34,9 @@ class Writer(Protocol):
 
     preamble: bytes
     """Lines that are repeated should the journal have to begin anew, such as the run's ending."""
-    lock: threading.Lock
-    """Held while a line is written and a point is stamped; a forked child has a new one."""
+    lock: threading.RLock
+    """Held while a line is written and a point is stamped; a forked child has a new one. The thread that holds it may
+    take it again: a signal handler of the user's, which may record, runs in the midst of a recording call."""
 
     def append(self, line: bytes) -> bool:
         """Take one encoded record; False when it could not be kept."""
@@ -100,7 +101,7 @@ class JournalWriter:
         self._descriptor: int | None = None
         self._unsynced: set[str] = set()
         self._reported_lost = 0
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         _writers.add(self)
 
     def append(self, line: bytes) -> bool:
@@ -168,7 +169,7 @@ class JournalWriter:
 
     def forget_parent(self) -> None:
         """In a forked child: leave the parent's segment to the parent, and write one of one's own."""
-        self.lock = threading.Lock()  # another thread of the parent may have held it
+        self.lock = threading.RLock()  # another thread of the parent may have held it
         if self._descriptor is not None:
             os.close(self._descriptor)  # the parent's own descriptor, and with it the lock, stays
             self._descriptor = None
@@ -216,6 +217,9 @@ class JournalWriter:
             except BaseException:
                 os.close(descriptor)
                 raise
+            if self._descriptor is not None:  # a signal handler that recorded was faster
+                os.close(descriptor)
+                return self._descriptor
             self._descriptor = descriptor
             self._on_open()
             return descriptor

@@ -33,6 +33,9 @@ from overt.stores.memory import MemoryRun, MemoryStore
 def captured_runs() -> Iterator[list[MemoryRun]]:
     """Capture all runs that start within the block, in this process and its threads.
 
+    Worker processes that the block starts (``n_jobs=2``) are processes of their own and record as they are configured:
+    in a test, let them fit in this one (``n_jobs=1``), or switch them off with ``OVERT_DISABLED=1``.
+
     Yields
     ------
     list of MemoryRun
@@ -82,7 +85,7 @@ class _MemoryWriter:
 
     def __init__(self, store: MemoryStore, spec: RunSpec) -> None:
         self._blobs: dict[str, bytes] = {}
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.run_id = store.create_run(spec)
         self._run = store.runs[self.run_id]
         self.projection = Projection(

@@ -219,6 +219,7 @@ def _snapshot(packages: tuple[str, ...]) -> Mapping[tuple[str, str], object]:
             continue
         for key, value in list(vars(module).items()):
             found[name, key] = value
-            if isinstance(value, type) and str(value.__module__).partition(".")[0] in packages:
+            # not isinstance, which asks the value for its class: torch has things that warn when asked anything
+            if issubclass(type(value), type) and str(value.__module__).partition(".")[0] in packages:
                 found |= {(f"{name}.{key}", inner): item for inner, item in vars(value).items()}
     return found

@@ -283,3 +283,38 @@ def test_a_megabyte_of_hostile_text_takes_no_longer_than_its_length(bomb: str) -
     started = time.process_time()
     redact(text)
     assert time.process_time() - started < 2.0  # 0.6 s at most when measured; a quadratic pattern takes minutes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<password>hunter2</password>",
+        "<server>\n  <db.password>hunter2</db.password>\n</server>",
+        "password:\n  hunter2",
+        "auth_token: >\n  hunter2\n  hunter2\nother: x",
+        "api_key: |-\n    hunter2\n",
+        "db:\n  password:\n    hunter2\n",
+        "diff --git a/x b/x\n@@ -1 +1,2 @@\n+password:\n+  hunter2\n",
+        '{\n  "client_secret":\n    "hunter2"\n}',
+    ],
+)
+def test_a_value_in_an_element_or_on_the_lines_below_its_name_is_hidden(text: str) -> None:
+    found = redact(text)
+    assert "hunter2" not in found
+    assert REDACTED in found
+    assert redact(found) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<max_tokens>512</max_tokens>",
+        "tokenizer:\n  bert\n",
+        "secrets:\n  name: x\n  length: 3\n",
+        "def login(\n    password: str,\n) -> None:\n    return None\n",
+        "class Auth:\n    def f(self):\n        return 1\n",
+        "diff --git a/x b/x\n@@ -1 +1,2 @@\n+password:\n other: 1\n more\n",
+    ],
+)
+def test_what_stands_below_another_name_stays(text: str) -> None:
+    assert redact(text) == text

@@ -101,6 +101,8 @@ def test_a_wrong_folder_is_one_line(command: str, overt: Overt, tmp_path: Path) 
     assert "there is no journal folder at" in overt.fails(command, "absent")
     (tmp_path / "holiday").mkdir()
     assert "there is no journal folder at" in overt.fails(command, "holiday")
+    (tmp_path / "file").touch()
+    assert "there is no journal folder at" in overt.fails(command, "file")
 
 
 def test_control_characters_are_shown_and_not_sent() -> None:

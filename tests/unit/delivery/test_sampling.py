@@ -59,7 +59,7 @@ def system_metrics(uri: str) -> set[tuple[str, str, int, str]]:
 def test_samples_are_taken_once_a_period_and_the_first_look_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(sampling.time, "monotonic", lambda: now)
-    taken = Sampling(1)
+    taken = Sampling(1, Path.cwd())
     seen = []
     for second in range(40):
         now = float(second)

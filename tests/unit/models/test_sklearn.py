@@ -60,7 +60,9 @@ def test_without_data_there_is_neither_signature_nor_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "missing"), [(coo_matrix(X), "no signature"), (csr_array(X), "no input example")], ids=["coo", "csr_array"]
+    ("data", "missing"),
+    [(coo_matrix(X), "no signature: the model"), (csr_array(X), "no signature and no input example: MLflow knows")],
+    ids=["coo", "csr_array"],
 )
 def test_what_could_not_be_had_is_said(data: Any, missing: str) -> None:
     model = sklearn_model(LogisticRegression().fit(X, y), data)

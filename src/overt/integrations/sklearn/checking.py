@@ -92,14 +92,19 @@ def check_labels(estimator: Any, y: Any, *, class_names: Sequence[str] | None, p
         raise ConfigurationError(f"`pos_label` must be one of the labels in y (got {pos_label!r}).")
 
 
+LONGEST_SET_NAME = 200
+"""Bytes of an evaluated set's name: file systems take 255 for a file's name, and ours come behind it."""
+
+
 def check_set_name(name: object) -> None:
     """Refuse the name of an evaluated set that cannot stand before metrics and files, or that others stand under."""
     if name is None:
         return
-    if not isinstance(name, str) or not name.strip() or not is_safe_path(name):
+    is_text = isinstance(name, str) and bool(name.strip()) and len(name.encode("utf-8", "replace")) <= LONGEST_SET_NAME
+    if not isinstance(name, str) or not is_text or not is_safe_path(name):
         raise ConfigurationError(
-            f"`name` must be a text that metrics and files can begin with, such as 'val' (got {shown(name)}); "
-            f"leave it out for plain names."
+            f"`name` must be a text that metrics and files can begin with, such as 'val', of at most "
+            f"{LONGEST_SET_NAME} bytes (got {shown(name)}); leave it out for plain names."
         )
     if _RESERVED.fullmatch(name):
         raise ConfigurationError(

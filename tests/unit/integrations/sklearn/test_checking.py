@@ -152,6 +152,7 @@ NAMES: dict[Any, str] = {
     5: "must be a text",
     ("val",): "must be a text",
     "../val": "must be a text",
+    "x" * 201: "of at most 200 bytes",
 }
 
 
@@ -161,7 +162,7 @@ def test_an_evaluated_set_cannot_have_a_name_that_others_have_or_that_is_none(ru
     before = (dict(runs[0].metrics), set(runs[0].artifacts), len(runs[0].datasets))
     with pytest.raises(ConfigurationError, match=re.escape(NAMES[name])) as raised:
         model.evaluate(X, y, name=name)
-    assert repr(name) in str(raised.value)
+    assert repr(name)[:12] in str(raised.value)
     assert (runs[0].metrics, set(runs[0].artifacts), len(runs[0].datasets)) == before
 
 
