@@ -8,7 +8,7 @@ ARGS ?=
 VENV := .venv
 OLDEST := .venv-oldest
 DEMO_EXTRAS := mlflow,sklearn,plots
-TEST_EXTRAS := mlflow,sklearn,plots,torch,dev
+TEST_EXTRAS := mlflow,sklearn,plots,lightning,dev
 OLDEST_EXTRAS := mlflow,sklearn,plots,test
 
 export MLFLOW_DISABLE_TELEMETRY := true

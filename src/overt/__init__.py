@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from overt.errors import OvertError as OvertError
     from overt.errors import OvertWarning as OvertWarning
     from overt.evaluation.report import Report as Report
+    from overt.integrations.lightning.lightning_pytorch import TrackingCallback as TrackingCallback
     from overt.integrations.sklearn.estimator import TrackedEstimator as TrackedEstimator
     from overt.run import Run as Run
     from overt.run import current_run as current_run
@@ -27,6 +28,7 @@ _HOMES = {
     "Report": "overt.evaluation.report",
     "Run": "overt.run",
     "TrackedEstimator": "overt.integrations.sklearn.estimator",
+    "TrackingCallback": "overt.integrations.lightning",
     "Tracker": "overt.tracker",
     "configure": "overt.settings",
     "current_run": "overt.run",
@@ -42,6 +44,7 @@ __all__ = [
     "Run",
     "TrackedEstimator",
     "Tracker",
+    "TrackingCallback",
     "configure",
     "current_run",
     "start_run",

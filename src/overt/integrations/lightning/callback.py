@@ -1,0 +1,312 @@
+"""``TrackingCallback`` without a tree: which run, from when to when, and how it ends. No Lightning is imported here.
+
+Every hook is guarded: what fails in it is said in the run and once aloud, and training goes on. Only what can be told
+to be the user's mistake before anything is trained raises: at construction, and when a fit starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from overt.capture.training import count_samples
+from overt.errors import ConfigurationError
+from overt.evaluation.predictions import ReadPredictions
+from overt.integrations.lightning.outputs import gather
+from overt.integrations.lightning.session import LogModel, Session
+from overt.links import null_run
+from overt.records import EndStatus
+from overt.run import Run, status_of
+from overt.tracker import HookRun, Tracker, open_for_hook
+from overt.validation import check_details
+
+T = TypeVar("T")
+
+
+class TrackingHooks:
+    """Records what a Lightning ``Trainer`` trains: pass it among the Trainer's callbacks.
+
+    Parameters
+    ----------
+    experiment : str, optional
+        Where the run goes; as configured if absent.
+    run_name : str, optional
+        The run's name; the module's class and four characters if absent.
+    tags, params : mapping, optional
+        Recorded besides what the training gives.
+    notes : str, optional
+        Markdown for the run's page.
+    run : Run, optional
+        Record into this run and leave it open.
+    parent : Run or str, optional
+        Run, or key of one, to nest the fit's run in.
+    tracker : Tracker, optional
+        Settings to use.
+    log_model : {"last", "best", False}
+        Which weights to record as the run's model: those that the fit ends with, those of the best checkpoint, or none.
+        The best checkpoint's file is recorded as well, unless this is False.
+    log_every_n_steps : int, optional
+        Record what is logged for steps at every n-th; as the Trainer's own ``log_every_n_steps`` (50) if absent.
+    evaluate : bool
+        Whether to make a report of what ``validation_step`` and ``test_step`` return, if that is a mapping with
+        ``logits``, ``probs``, ``preds`` or ``y_hat``, and ``target``, ``targets``, ``y`` or ``labels``.
+    class_names : sequence of str, optional
+        What to call the classes 0, 1, … in reports.
+    system_metrics : bool, optional
+        Whether the processor, memory, disk, network and GPU are watched; as configured if absent.
+
+    Attributes
+    ----------
+    run_ : Run or None
+        The run of the last fit, on every rank; None before, and under ``fast_dev_run``.
+
+    Notes
+    -----
+    What the module logs keeps its name. Step values stand at ``trainer.global_step``, epoch values at the epoch;
+    nothing is recorded of the sanity check. ``validate()``, ``test()`` and ``predict()`` after a fit go to its run;
+    alone each is a run of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        experiment: str | None = None,
+        run_name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        notes: str | None = None,
+        run: Run | None = None,
+        parent: Run | str | None = None,
+        tracker: Tracker | None = None,
+        log_model: LogModel = "last",
+        log_every_n_steps: int | None = None,
+        evaluate: bool = True,
+        class_names: Sequence[str] | None = None,
+        system_metrics: bool | None = None,
+    ) -> None:
+        details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
+        check_details(run_name=run_name, name_argument="run_name", **details)
+        _check("run", run, Run | None)
+        _check("parent", parent, Run | str | None)
+        _check("tracker", tracker, Tracker | None)
+        _check("evaluate", evaluate, bool)
+        _check("system_metrics", system_metrics, bool | None)
+        if not (log_model is False or log_model in ("last", "best")):
+            raise ConfigurationError(f"`log_model` must be 'last', 'best' or False (got {log_model!r}).")
+        if log_every_n_steps is not None and (type(log_every_n_steps) is not int or log_every_n_steps < 1):
+            raise ConfigurationError(
+                f"`log_every_n_steps` must be a whole number from 1 on, or None for the Trainer's own "
+                f"(got {log_every_n_steps!r})."
+            )
+        if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
+            raise ConfigurationError(f"`class_names` must be a sequence of texts (got {class_names!r}).")
+        self._where: dict[str, Any] = {
+            **details,
+            "run_name": run_name,
+            "run": run,
+            "parent": parent,
+            "tracker": tracker,
+        }
+        self._how: dict[str, Any] = {
+            "log_model": log_model,
+            "log_every_n_steps": log_every_n_steps,
+            "evaluate": evaluate,
+            "class_names": class_names,
+        }
+        self.run_: Run | None = None
+        self._hook: HookRun | None = None
+        self._session: Session | None = None
+        self._is_of_fit = False
+        self._loaded: dict[str, Any] = {}
+        self._began = 0.0
+        self._n_predicted = 0
+
+    # -- opening and ending --------------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Open the fit's run."""
+        self._close()
+        if not _is_rehearsal(trainer):
+            self._open(trainer, pl_module)
+            self._is_of_fit = True
+            self._record("description", Session.describe_fit, trainer, pl_module)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record model and outcome, when the strategy has brought the module home."""
+        if trainer.is_global_zero:
+            self._record("outcome", Session.record_outcome, trainer, pl_module)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """End the run: Lightning comes here only when all went well."""
+        self._loaded = {}
+        self._record("ending", self._finish, "FINISHED")
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """End the run as what happened to it."""
+        status = _status_of(exception)
+        self._record("last step", Session.close_step, trainer)
+        self._record("last epoch", Session.close_epoch, trainer)
+        self._record("ending", self._finish, status, exception if status == "FAILED" else None)
+
+    def _open(self, trainer: Any, module: Any) -> None:
+        self._hook = open_for_hook(type(module).__name__, **self._where)
+        if trainer.world_size > 1:
+            key = trainer.strategy.broadcast(self._hook.run.key)
+            if key != self._hook.run.key:
+                self._hook = HookRun(null_run(replace(self._hook.run.spec, key=key)), owned=True)
+        self.run_ = self._hook.run
+        self._session = Session(self.run_, **self._how)
+        loaded, self._loaded = self._loaded, {}
+        self._record("checkpoint", Session.load_state, loaded)
+
+    def _finish(self, session: Session, status: EndStatus, error: BaseException | None = None) -> None:
+        session.run.flush()  # a test after the fit records into a run that has ended
+        if self._hook is not None and self._hook.owned:
+            self._hook.run.finish(status, error=error)
+
+    def _close(self) -> None:
+        self._hook = self._session = self.run_ = None
+        self._is_of_fit = False
+
+    def _record(self, part: str, record: Callable[..., T], *arguments: Any) -> T | None:
+        """Have ``record(session, *arguments)`` record, if there is a session, and keep its failures from training."""
+        session = self._session
+        if session is None:
+            return None
+        try:
+            return record(session, *arguments)
+        except Exception as error:  # noqa: BLE001 - said in the run; raised under on_error="raise"
+            session.say_failed(part, error)
+            return None
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to count steps."""
+        self._record("training", Session.train_start, trainer)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin an epoch."""
+        self._record("epoch metrics", Session.train_epoch_start, trainer)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Begin a batch."""
+        self._record("step metrics", Session.train_batch_start, trainer, pl_module, batch)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Record a step."""
+        self._record("step metrics", Session.train_batch_end, trainer, pl_module, batch)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure an epoch."""
+        self._record("epoch metrics", Session.train_epoch_end, trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record the last epoch, and the report of the last validation from all ranks."""
+        if self._session is None:
+            return
+        self._record("epoch metrics", Session.close_epoch, trainer)
+        self._record("evaluation", Session.report_validation, self._gathered(trainer))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint tells of the run that it was made in: plain values, so that it loads with weights only."""
+        return self._record("checkpoint", Session.to_state) or {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what a checkpoint tells, for the run that is opened next."""
+        self._loaded = state_dict
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
+        """What was recorded up to a checkpoint is on the disk when the checkpoint is."""
+        self._record("checkpoint", Session.save_so_far, trainer)
+
+    # -- evaluating ----------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin a validation."""
+        self._evaluation_start(trainer, pl_module, alone="validate")
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Record a batch of a validation."""
+        if not trainer.sanity_checking:
+            place = ("validate", dataloader_idx)
+            self._record("validation metrics", Session.evaluation_batch_end, trainer, outputs, *place)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record a validation; one that is no part of a fit is reported at once."""
+        if self._session is None or trainer.sanity_checking:
+            return
+        self._record("validation metrics", Session.validation_end, trainer)
+        if trainer.state.fn == "validate":
+            self._record("evaluation", Session.report_validation, self._gathered(trainer))
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin a test."""
+        self._evaluation_start(trainer, pl_module, alone="test")
+
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Record a batch of a test."""
+        self._record("test metrics", Session.evaluation_batch_end, trainer, outputs, "test", dataloader_idx)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record a test and its report."""
+        if self._session is None:
+            return
+        self._record("test metrics", Session.test_end, trainer)
+        self._record("evaluation", Session.report_test, trainer, self._gathered(trainer))
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to predict."""
+        self._evaluation_start(trainer, pl_module, alone="predict")
+        self._began, self._n_predicted = time.perf_counter(), 0
+
+    def on_predict_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count a batch."""
+        self._n_predicted += count_samples(batch) or 0
+
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record how much was predicted."""
+        n_samples = self._n_predicted * trainer.world_size
+        self._record("prediction", Session.log_prediction, n_samples, time.perf_counter() - self._began)
+
+    def _gathered(self, trainer: Any) -> dict[int, ReadPredictions]:
+        """The predictions of all ranks. Each rank comes to ``gather``, whatever has failed on it before."""
+        found = self._record("predictions", Session.read_predictions) or {}
+        return self._record("predictions of all ranks", lambda session: gather(trainer, found)) or {}
+
+    def _evaluation_start(self, trainer: Any, module: Any, *, alone: str) -> None:
+        """Begin a pass over data that nothing is learnt from; where it follows no fit, in a run of its own."""
+        if trainer.sanity_checking:
+            return
+        if _is_rehearsal(trainer):
+            self._close()
+        elif trainer.state.fn == alone and not self._is_of_fit:
+            self._close()
+            self._open(trainer, module)
+            self._record("description", Session.describe_evaluation, trainer, module)
+        self._record("evaluation", Session.evaluation_start, trainer)
+
+
+def _check(argument: str, given: object, kind: Any) -> None:
+    if not isinstance(given, kind):
+        raise ConfigurationError(f"`{argument}` must be a {getattr(kind, '__name__', kind)} (got {given!r}).")
+
+
+def _is_rehearsal(trainer: Any) -> bool:
+    """Whether this is no training, but a ``fast_dev_run``. What a Tuner tries out never comes here: it takes us out."""
+    return bool(trainer.fast_dev_run)
+
+
+def _status_of(error: BaseException) -> EndStatus:
+    """KILLED for Ctrl-C and for SIGTERM, which Lightning raises as a SystemExit of its own."""
+    if any(parent.__name__ == "SIGTERMException" for parent in type(error).__mro__):
+        return "KILLED"
+    return status_of(error)

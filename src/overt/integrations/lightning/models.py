@@ -1,0 +1,74 @@
+"""The module as it is saved: what its ``forward`` takes, found in a real batch; the best weights in a copy of it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from overt.integrations.lightning.described import is_a
+
+_REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_TARGETS = frozenset("target targets y label labels".split())
+
+
+def inputs_of(module: Any, batch: Any) -> Any:
+    """The part of ``batch`` that ``module.forward`` takes.
+
+    Of a tuple or list the first item, or as many as ``forward`` needs when one is left for the target. Of a mapping the
+    items that bear the names of ``forward``'s arguments, else the only one that is not called like a target, else the
+    mapping itself. Anything else whole.
+    """
+    arguments = _required_arguments(module)
+    if isinstance(batch, Mapping):
+        if arguments and all(name in batch for name in arguments):
+            chosen = tuple(batch[name] for name in arguments)
+            return chosen[0] if len(chosen) == 1 else chosen
+        others = [name for name in batch if str(name) not in _TARGETS]
+        return batch[others[0]] if len(others) == 1 and len(arguments) == 1 else dict(batch)
+    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
+        if 1 < len(arguments) < len(batch):
+            return tuple(batch[: len(arguments)])
+        return batch[0]
+    return batch
+
+
+def first_samples(batch: Any, count: int) -> Any:
+    """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
+    if hasattr(batch, "detach"):
+        return (batch[:count] if batch.ndim else batch).detach().clone()
+    if isinstance(batch, Mapping):
+        return {name: first_samples(item, count) for name, item in batch.items()}
+    if isinstance(batch, list | tuple):
+        return [first_samples(item, count) for item in batch]
+    return batch
+
+
+def best_checkpoint(trainer: Any) -> Path | None:
+    """The file (or folder) of the best checkpoint, where there is one."""
+    for callback in trainer.checkpoint_callbacks:
+        if is_a(callback, "ModelCheckpoint") and callback.best_model_path:
+            path = Path(callback.best_model_path)
+            if path.exists():  # it may be in a bucket
+                return path
+    return None
+
+
+def with_weights_of(module: Any, checkpoint: Path) -> Any:
+    """A copy of ``module`` with the weights of a checkpoint that this training has written."""
+    loaded = sys.modules["torch"].load(checkpoint, map_location="cpu", weights_only=False)
+    best = copy.deepcopy(module).cpu()
+    best.on_load_checkpoint(loaded)
+    best.load_state_dict(loaded["state_dict"], strict=getattr(best, "strict_loading", True))
+    return best
+
+
+def _required_arguments(module: Any) -> list[str]:
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in _REQUIRED and p.default is p.empty]

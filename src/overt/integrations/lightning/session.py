@@ -1,0 +1,368 @@
+"""One run being recorded: what each of Lightning's hooks means for it. Nothing here decides which run, or ends it.
+
+Step series have the optimizer step as their axis (``trainer.global_step`` after the step, as in a checkpoint's file
+name), epoch series the epoch. Validation is an epoch series where it runs once per epoch at most; where
+``val_check_interval`` has it run more often, the optimizer step is its axis.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from overt.capture.training import count_samples, learning_rates, summarize_model
+from overt.evaluation.predictions import Predictions, ReadPredictions, evaluate_predictions
+from overt.evaluation.report import Report
+from overt.guard import recorded_part
+from overt.integrations.lightning import described, logged, models, outputs
+from overt.models.torch import torch_model
+from overt.run import Run
+from overt.settings import is_quiet
+
+LogModel = Literal["last", "best", False]
+MODEL_NAME = "model"
+CHECKPOINTS = "checkpoints"
+
+_EXAMPLE_ROWS = 5
+_NOTHING_BEST = 'log_model="best" found no checkpoint of a ModelCheckpoint: the last weights were recorded instead'
+
+
+class Session:
+    """Records one fit, and the evaluations that follow it, into one run.
+
+    Parameters
+    ----------
+    run : Run
+        Where everything goes.
+    log_model, log_every_n_steps, evaluate, class_names
+        As :class:`~overt.TrackingCallback` takes them.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        log_model: LogModel,
+        log_every_n_steps: int | None,
+        evaluate: bool,
+        class_names: Sequence[str] | None,
+    ) -> None:
+        self.run = run
+        self._log_model = log_model
+        self._every = log_every_n_steps
+        self._evaluate = evaluate
+        self._class_names = class_names
+        self._failed: set[str] = set()
+        self._names: set[str] = set()  # of what the module logs
+        self._model: str | None = None
+        self._weights: Path | None = None  # the checkpoint that the recorded model is from; None for the last weights
+        self._module: weakref.ref[Any] | None = None  # the one that holds the recorded weights
+
+        self._step_values = logged.StepValues()
+        self._epoch_values = logged.TrainEpochValues()
+        self._n_results = 0  # of what the module has logged while training, when it was looked at last
+        self._n_stepped = 0
+        self._last_step = -1
+        self._step: int | None = None  # of the batch whose last values are not read yet
+        self._is_due = False
+        self._rates: Mapping[str, Any] = {}
+        self._has_seen_batch = False
+        self._inputs: Any = None
+
+        self._epoch: int | None = None  # the one whose values are not read yet
+        self._epoch_began = 0.0
+        self._n_samples = 0
+        self._evaluating_s = 0.0
+
+        self._evaluation_began = 0.0
+        self._evaluation_values = logged.StepValues()
+        self._n_evaluated: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._predictions: dict[int, Predictions] = {}
+        self._validated_at = 0
+
+    # -- before --------------------------------------------------------------------------------------------------------
+
+    def describe_fit(self, trainer: Any, module: Any) -> None:
+        """Params, summary and configuration, before the first step."""
+        with self.part("params"):
+            self._log_params(described.describe_fit(trainer, module))
+        with self.part("model summary"):
+            summary = summarize_model(module)
+            self._log_params(summary.to_params())
+            self.run.log_text(summary.table, "model_summary.txt")
+        self._record_cli_config(trainer)
+
+    def describe_evaluation(self, trainer: Any, module: Any) -> None:
+        """Params of a validate, test or predict that follows no fit."""
+        with self.part("params"):
+            self._log_params(described.describe_evaluation(trainer, module))
+        self._record_cli_config(trainer)
+
+    def _record_cli_config(self, trainer: Any) -> None:
+        with self.part("configuration of LightningCLI"):
+            if (config := described.cli_config(trainer)) is not None:
+                self.run.log_text(config[1], config[0])
+
+    def _log_params(self, params: Mapping[str, object]) -> None:
+        for name, value in params.items():
+            self.run.log_param(name, value)
+
+    def to_state(self) -> dict[str, Any]:
+        """What a checkpoint is to tell of this run."""
+        return {"run_key": self.run.key, "n_stepped": self._n_stepped}
+
+    def save_so_far(self, trainer: Any) -> None:
+        """Have everything up to a checkpoint on the disk when the checkpoint is."""
+        self.close_step(trainer)
+        self.run.flush()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Say whose checkpoint this run begins with, and go on counting from there."""
+        if "run_key" in state:
+            self.run.set_tag("overt.checkpoint_of", state["run_key"])
+            self._n_stepped = int(state["n_stepped"])
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train_start(self, trainer: Any) -> None:
+        """Remember where counting begins: not at zero when training was resumed."""
+        self._last_step = trainer.global_step
+        self._evaluating_s = 0.0
+
+    def train_epoch_start(self, trainer: Any) -> None:
+        """Close the epoch before, and begin to measure this one."""
+        self.close_epoch(trainer)
+        self._epoch_began = time.perf_counter()
+        self._evaluating_s, self._n_samples = 0.0, 0
+
+    def train_batch_start(self, trainer: Any, module: Any, batch: Any) -> None:
+        """See what this batch begins with: its learning rates, and what was logged before it."""
+        self.close_step(trainer)
+        if not self._has_seen_batch:
+            self._has_seen_batch = True
+            with self.part("batch size"):
+                self._log_params(described.batch_size(trainer, batch))
+            with self.part("input example"):
+                self._inputs = models.first_samples(models.inputs_of(module, batch), _EXAMPLE_ROWS)
+        every = self._every or trainer.log_every_n_steps
+        is_first = self._n_samples == 0
+        self._is_due = bool(every) and (self._n_stepped + 1) % every == 0
+        if self._is_due:
+            self._step_values.forget(logged.training_results(trainer))
+        # the scheduler moves on before the batch has ended: these are the rates that this batch steps with
+        self._rates = learning_rates(trainer.optimizers) if self._is_due or is_first else {}
+
+    def train_batch_end(self, trainer: Any, module: Any, batch: Any) -> None:
+        """Record what this step has logged, if it is one to be recorded."""
+        self._n_samples += count_samples(batch) or 0
+        step = trainer.global_step
+        if module.automatic_optimization and step == self._last_step:
+            return  # gradients accumulate: the values of the batch that steps stand for them, as in Lightning's loggers
+        self._last_step = step
+        self._n_stepped += 1
+        results = logged.training_results(trainer)
+        if self._is_due:
+            self._step = step
+            self._log(self._step_values.iter_fresh(results), step=step)
+        if self._rates:
+            if len(results) != self._n_results:
+                self._n_results = len(results)
+                self._names.update(logged.iter_names(results))
+            self._log_own(self._rates, step=step)
+
+    def close_step(self, trainer: Any) -> None:
+        """Record what was logged after our own hook: by the module's ``on_train_batch_end``."""
+        step, self._step = self._step, None
+        if step is not None:
+            results = logged.training_results(trainer)
+            self._log(self._step_values.iter_fresh(results, hook=logged.BATCH_END), step=step)
+
+    def train_epoch_end(self, trainer: Any) -> None:
+        """Measure the epoch; what was logged for it is complete only after the module's own hook."""
+        self.close_step(trainer)
+        self._epoch = trainer.current_epoch
+        seconds = time.perf_counter() - self._epoch_began
+        measured = {"epoch_seconds": seconds}
+        if self._n_samples and seconds > self._evaluating_s:
+            n_samples = self._n_samples * trainer.world_size
+            measured["samples_per_second"] = n_samples / (seconds - self._evaluating_s)
+        self._log_own(measured, step=self._epoch)
+
+    def close_epoch(self, trainer: Any) -> None:
+        """Record what Lightning has computed for the epoch that has ended, and force it to the disk."""
+        epoch, self._epoch = self._epoch, None
+        if epoch is not None:
+            self._log(self._epoch_values.iter_fresh(trainer), step=epoch)
+            self.run.flush()
+
+    # -- evaluating ----------------------------------------------------------------------------------------------------
+
+    def evaluation_start(self, trainer: Any) -> None:
+        """Begin a pass over validation or test data."""
+        self.close_step(trainer)
+        self._evaluation_began = time.perf_counter()
+        self._evaluation_values = logged.StepValues()
+        self._predictions = {}
+
+    def evaluation_batch_end(self, trainer: Any, returned: Any, stage: str, loader: int) -> None:
+        """Keep predictions, and record what the module logs batch by batch, along the batches seen so far."""
+        if self._evaluate:
+            with self.part("predictions"):
+                outputs.add_outputs(self._predictions.setdefault(loader, Predictions()), returned)
+        place = (stage, loader)
+        self._log(self._evaluation_values.iter_fresh(trainer._results), step=self._n_evaluated[place])
+        self._n_evaluated[place] += 1
+
+    def validation_end(self, trainer: Any) -> None:
+        """Record a validation."""
+        self._validated_at = _validation_axis(trainer)
+        self._log(logged.iter_evaluated(trainer), step=self._validated_at)
+        self._evaluating_s += time.perf_counter() - self._evaluation_began
+
+    def test_end(self, trainer: Any) -> None:
+        """Record a test."""
+        self._log(logged.iter_evaluated(trainer), step=trainer.current_epoch)
+
+    def read_predictions(self) -> dict[int, ReadPredictions]:
+        """What was kept of the last pass on this rank, by data loader."""
+        found = ((loader, predictions.read()) for loader, predictions in self._predictions.items())
+        return {loader: read for loader, read in found if read is not None}
+
+    def report_validation(self, found: Mapping[int, ReadPredictions]) -> None:
+        """Record the report of the last validation, as ``val_…``."""
+        self._report(found, "val_", step=self._validated_at, step_name="validation_step")
+
+    def report_test(self, trainer: Any, found: Mapping[int, ReadPredictions]) -> None:
+        """Record the report of a test, under plain names."""
+        model = self._model if self._has_recorded_weights(trainer) else None
+        self._report(found, "", step=trainer.current_epoch, step_name="test_step", model=model)
+
+    def _has_recorded_weights(self, trainer: Any) -> bool:
+        """Whether the trainer has just tested the weights that the run's model has."""
+        if trainer.ckpt_path:
+            self._module = None  # the module has that checkpoint's weights from here on
+            return self._weights is not None and self._weights == Path(trainer.ckpt_path)
+        return self._module is not None and self._module() is trainer.lightning_module
+
+    def _report(
+        self,
+        found: Mapping[int, ReadPredictions],
+        prefix: str,
+        *,
+        step: int,
+        step_name: str,
+        model: str | None = None,
+    ) -> None:
+        if not found and self._evaluate and self._n_evaluated:
+            self._advise(step_name)
+        for loader, read in found.items():
+            place = f"{prefix}dataloader_{loader}_" if len(found) > 1 else prefix
+            with self.part(f"{place}evaluation"):
+                report = evaluate_predictions(read, class_names=self._class_names)
+                self._log_report(report, place, step=step, model=model)
+        self._predictions = {}
+
+    def _log_report(self, report: Report, prefix: str, *, step: int, model: str | None) -> None:
+        """Record a report; where the module logs something under a name of its own, that stands."""
+        for name, value in report.metrics.items():
+            spellings = [f"{prefix}{name}"] if prefix else [name, f"test_{name}"]
+            free = next((spelling for spelling in spellings if spelling not in self._names), None)
+            if free is not None:
+                self.run.log_metric(free, value, step=step, model=model)
+        self.run.log_report_files(report, prefix=prefix)
+        if report.notes:
+            self.run.set_tag(f"overt.notes.{prefix or 'test_'}report", "; ".join(report.notes))
+
+    def _advise(self, step_name: str) -> None:
+        advice = outputs.ADVICE % step_name
+        self.run.set_tag("overt.not_evaluated", advice)
+        if not is_quiet():
+            print(f"overt: {advice}", file=sys.stderr)
+
+    def log_prediction(self, n_samples: int, seconds: float) -> None:
+        """Record that predictions were made, and how fast."""
+        self.run.log_metrics({"predict_samples": n_samples, "predict_seconds": seconds})
+
+    # -- after ---------------------------------------------------------------------------------------------------------
+
+    def record_outcome(self, trainer: Any, module: Any) -> None:
+        """Record how the fit went: why it stopped, its best checkpoint, its model."""
+        with self.part("early stopping"):
+            for callback in trainer.callbacks:
+                if described.is_a(callback, "EarlyStopping") and callback.stopped_epoch > 0:
+                    self.run.set_tag("overt.stopped_early", f"after epoch {callback.stopped_epoch}: {callback.monitor}")
+        if not self._log_model:
+            return
+        best = None
+        with self.part("best checkpoint"):
+            best = models.best_checkpoint(trainer)
+            if best is not None:
+                self.run.log_artifact(best, CHECKPOINTS)
+                self.run.set_tag("overt.best_checkpoint", f"{CHECKPOINTS}/{best.name}")
+        with self.part("model"):
+            notes = []
+            if self._log_model == "best" and best is None:
+                notes.append(_NOTHING_BEST)
+                self.run.warn(f"{_NOTHING_BEST}. Add a ModelCheckpoint to the Trainer, or pass log_model='last'")
+            self._weights = best if self._log_model == "best" else None
+            saved = module if self._weights is None else models.with_weights_of(module, self._weights)
+            params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
+            files = torch_model(saved, self._inputs, params=params)
+            self.run.log_model(files, name=MODEL_NAME)
+            if notes := [*notes, *files.notes]:
+                self.run.set_tag("overt.model_note", "; ".join(notes))
+            self._model = MODEL_NAME
+            self._module = weakref.ref(module) if self._weights is None else None
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _log(self, values: Iterable[logged.Value], *, step: int) -> None:
+        for name, value in values:
+            self._names.add(name)
+            self.run.log_metric(name, value, step=step)
+
+    def _log_own(self, values: Mapping[str, Any], *, step: int) -> None:
+        """Record what overt measures; where the module logs something under that name, the module's stands."""
+        for name, value in values.items():
+            if name not in self._names:
+                self.run.log_metric(name, value, step=step)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Keep a part that fails from stopping the others."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - said in the run; raised under on_error="raise"
+            self.say_failed(name, error)
+
+    def say_failed(self, name: str, error: Exception) -> None:
+        """Say in the run, and once aloud, that a part was not recorded: once, for it may fail in every batch.
+
+        Raises
+        ------
+        Exception
+            ``error`` itself, under ``on_error="raise"``.
+        """
+        if name not in self._failed:
+            self._failed.add(name)
+            with recorded_part(self.run, name):
+                raise error
+
+
+def _validation_axis(trainer: Any) -> int:
+    """The epoch, unless a fit validates at other times than the ends of epochs; then the optimizer step."""
+    if trainer.state.fn != "fit" or (
+        trainer.check_val_every_n_epoch is not None
+        and trainer.val_check_batch is not None
+        and trainer.val_check_batch >= trainer.num_training_batches
+    ):
+        epoch: int = trainer.current_epoch
+        return epoch
+    step: int = trainer.global_step
+    return step

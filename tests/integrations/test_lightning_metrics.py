@@ -1,0 +1,267 @@
+"""What a module logs is in the run under its own name, at its own step, to the last bit, with any logger and none."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.demos.boring_classes import BoringModel, DemoModel, RandomDataset
+from lightning.pytorch.loggers import CSVLogger
+from tests.integrations.lightning_parts import (
+    FILTERS,
+    TREES,
+    callback_of,
+    classifier,
+    data,
+    network,
+    series,
+    trainer,
+)
+
+from overt.integrations.lightning.lightning_pytorch import TrackingCallback
+from overt.stores.memory import MemoryRun
+from overt.testing import captured_runs
+
+pytestmark = [pytest.mark.filterwarnings(each) for each in FILTERS]
+
+
+@pytest.fixture
+def runs() -> Iterator[list[MemoryRun]]:
+    with captured_runs() as captured:
+        yield captured
+
+
+def hand_written_log(epochs: int) -> dict[str, list[tuple[int, float]]]:
+    """The same training as a plain loop, with each loss written down as it stands."""
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    log: dict[str, list[tuple[int, float]]] = {"train_loss_step": [], "train_loss_epoch": [], "val_loss": [], "lr": []}
+
+    def passed(*, learns: bool) -> float:
+        total, count = torch.tensor(0.0), torch.tensor(0)
+        for x, y in data(22):
+            with torch.set_grad_enabled(learns):
+                loss = torch.nn.functional.cross_entropy(net(x), y)
+            total, count = total + loss.detach() * len(x), count + len(x)
+            if learns:
+                rate = optimizer.param_groups[0]["lr"]
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step = len(log["lr"]) + 1
+                log["train_loss_step"].append((step, float(loss.detach())))
+                log["lr"].append((step, rate))
+        return float(total / count)
+
+    for epoch in range(epochs):
+        log["train_loss_epoch"].append((epoch, passed(learns=True)))
+        log["val_loss"].append((epoch, passed(learns=False)))
+        scheduler.step()
+    return log
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_the_numbers_of_twenty_epochs_are_those_of_a_hand_written_log(runs: list[MemoryRun], tree_name: str) -> None:
+    callback = callback_of(tree_name)(log_every_n_steps=1)
+    trainer(callback, tree_name=tree_name, max_epochs=20).fit(classifier(tree_name)(), data(22), data(22))
+    (run,) = runs
+    found = series(run)
+    for name, points in hand_written_log(20).items():
+        assert found[name] == points, name  # 22 samples in batches of 4: the last one is smaller
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_step_values_are_those_that_lightnings_csv_logger_writes(
+    runs: list[MemoryRun], tmp_path: Path, every: int
+) -> None:
+    logger = CSVLogger(tmp_path)
+    trainer(TrackingCallback(), logger=logger, log_every_n_steps=every).fit(classifier()(), data(), data())
+    with open(Path(logger.log_dir) / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    found = series(runs[0])
+    for name, shift in (("train_loss_step", 1), ("train_loss_epoch", None), ("val_loss", None)):
+        theirs = [(int(row["step"]), int(row["epoch"]), row[name]) for row in rows if row[name]]
+        assert theirs
+        # Lightning counts the steps before this one, overt includes it, as a checkpoint's name does
+        expected = [(step + shift if shift else epoch, float(text)) for step, epoch, text in theirs]
+        assert found[name] == expected
+
+
+def test_nothing_is_recorded_of_the_sanity_check(runs: list[MemoryRun]) -> None:
+    class Logs(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("checked", 1.0)
+
+    trainer(TrackingCallback(), num_sanity_val_steps=2, max_epochs=1).fit(Logs(), data(), data())
+    found = series(runs[0])
+    assert [step for step, _ in found["val_loss"]] == [0]
+    assert len(found["checked"]) == 1
+
+
+def test_values_logged_in_late_hooks_stand_at_their_own_step_and_epoch(runs: list[MemoryRun]) -> None:
+    class Late(classifier()):  # type: ignore[misc]
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.log("steps_so_far", float(self.global_step), on_step=True, on_epoch=False)
+
+        def on_train_epoch_end(self) -> None:
+            self.log("epoch_so_far", float(self.current_epoch))
+
+    trainer(TrackingCallback(log_every_n_steps=2), max_epochs=2).fit(Late(), data(), data())
+    found = series(runs[0])
+    assert found["steps_so_far"] == [(step, float(step)) for step in (2, 4, 6, 8, 10, 12)]
+    assert found["epoch_so_far"] == [(0, 0.0), (1, 1.0)]
+
+
+def test_a_value_that_was_logged_once_is_recorded_once(runs: list[MemoryRun]) -> None:
+    class Seldom(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                self.log("seldom", 7.0, on_step=True, on_epoch=False)
+            return super().training_step(batch, batch_idx)
+
+        def on_train_epoch_end(self) -> None:
+            if self.current_epoch == 0:
+                self.log("first_epoch_only", 1.0)
+
+    trainer(TrackingCallback(log_every_n_steps=1), max_epochs=3).fit(Seldom(), data())
+    found = series(runs[0])
+    assert found["seldom"] == [(2, 7.0), (8, 7.0), (14, 7.0)]
+    assert found["first_epoch_only"] == [(0, 1.0)]
+
+
+def test_only_batches_that_step_are_recorded_while_gradients_accumulate(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(log_every_n_steps=1), accumulate_grad_batches=4, max_epochs=2).fit(classifier()(), data())
+    found = series(runs[0])
+    assert [step for step, _ in found["train_loss_step"]] == [1, 2, 3, 4]  # of six batches the fourth and the last
+    assert [step for step, _ in found["lr"]] == [1, 2, 3, 4]
+
+
+def test_validation_more_than_once_per_epoch_stands_at_the_optimizer_step(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(), val_check_interval=0.5, max_epochs=2).fit(classifier()(), data(), data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == [3, 6, 9, 12]
+
+
+def test_validation_every_second_epoch_stands_at_its_epoch(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(), check_val_every_n_epoch=2, max_epochs=4).fit(classifier()(), data(), data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == [1, 3]
+
+
+def test_what_is_kept_from_loggers_is_not_recorded(runs: list[MemoryRun]) -> None:
+    class Private(classifier()):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("private", 1.0, logger=False)
+            return super().validation_step(batch, batch_idx)
+
+    trainer(TrackingCallback(), max_epochs=1).fit(Private(), data(), data())
+    assert "private" not in series(runs[0])
+
+
+def test_two_validation_loaders_have_lightnings_names(runs: list[MemoryRun]) -> None:
+    class Two(classifier()):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            return self._step(batch, "val", on_step=True, on_epoch=True)
+
+    trainer(TrackingCallback(), max_epochs=1).fit(Two(), data(), [data(8), data(12)])
+    found = series(runs[0])
+    assert len(found["val_loss_epoch/dataloader_idx_0"]) == len(found["val_loss_epoch/dataloader_idx_1"]) == 1
+    assert [step for step, _ in found["val_loss_step/dataloader_idx_0"]] == [0, 1]
+    assert [step for step, _ in found["val_loss_step/dataloader_idx_1"]] == [0, 1, 2]
+
+
+def test_epochs_are_timed(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(), max_epochs=2).fit(classifier()(), data(), data())
+    found = series(runs[0])
+    assert [step for step, _ in found["epoch_seconds"]] == [0, 1]
+    for (_, seconds), (_, rate) in zip(found["epoch_seconds"], found["samples_per_second"], strict=True):
+        assert rate > 24 / seconds > 0  # the time of the validation does not count
+
+
+def test_the_modules_own_name_stands_against_ours(runs: list[MemoryRun]) -> None:
+    class Own(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("lr", 42.0, on_step=True, on_epoch=False)
+            return super().training_step(batch, batch_idx)
+
+    trainer(TrackingCallback(log_every_n_steps=1), max_epochs=1).fit(Own(), data())
+    assert {value for _, value in series(runs[0])["lr"]} == {42.0}
+
+
+def test_what_the_callback_itself_reads_from_tensors_changes_no_training() -> None:
+    def weights(*callbacks: Any) -> list[torch.Tensor]:
+        module = classifier()()
+        torch.manual_seed(3)
+        settings = {"max_epochs": 3, "gradient_clip_val": 0.5}
+        trainer(*(callbacks or (_nothing(),)), **settings).fit(module, data(), data())
+        return list(module.parameters())
+
+    with captured_runs():
+        tracked = weights(TrackingCallback(log_every_n_steps=1))
+    assert all(torch.equal(*pair) for pair in zip(tracked, weights(), strict=True))
+
+
+def _nothing() -> Any:
+    from lightning.pytorch import Callback
+
+    return Callback()
+
+
+# -- Lightning's own models --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [BoringModel, DemoModel])
+def test_lightnings_own_models_are_recorded(runs: list[MemoryRun], model: Any) -> None:
+    loader = torch.utils.data.DataLoader(RandomDataset(32, 6))
+    trainer(TrackingCallback()).fit(model(), loader)
+    (run,) = runs
+    assert run.status == "FINISHED"
+    assert not [name for name in run.tags if name.startswith("overt.not_recorded")]
+    assert [step for step, _ in series(run)["epoch_seconds"]] == [0, 1]
+    assert "model" in run.models
+
+
+class Gan(LightningModule):
+    """Two optimizers, stepped by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.critic = torch.nn.Linear(2, 4), torch.nn.Linear(4, 1)
+
+    def forward(self, noise: Any) -> Any:
+        return self.generator(noise)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        real, _ = batch
+        generating, judging = self.optimizers()
+        for name, optimizer in (("g_loss", generating), ("d_loss", judging)):
+            made = self.critic(self(torch.randn(len(real), 2))).mean()
+            loss = -made if name == "g_loss" else made - self.critic(real).mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.log(name, loss, on_step=True, on_epoch=True)
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(self.generator.parameters(), 0.01), torch.optim.RMSprop(self.critic.parameters(), 0.1)]
+
+
+def test_a_gan_with_manual_optimization_is_recorded(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(log_every_n_steps=1), max_epochs=1).fit(Gan(), data(16))
+    (run,) = runs
+    found = series(run)
+    assert [step for step, _ in found["g_loss_step"]] == [2, 4, 6, 8]  # global_step counts every optimizer
+    assert [step for step, _ in found["d_loss_epoch"]] == [0]
+    assert {value for _, value in found["optimizer_0.lr"]} == {0.01}
+    assert {value for _, value in found["optimizer_1.lr"]} == {0.1}
+    assert run.params["optimizer_0"] == "Adam"
+    assert run.params["optimizer_1.lr"] == "0.1"

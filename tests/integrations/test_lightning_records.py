@@ -1,0 +1,378 @@
+"""What else a fit leaves in its run: params, evaluation, model, checkpoint, configuration."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from sklearn.metrics import confusion_matrix, f1_score
+from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer, tree
+
+from overt.errors import OvertWarning
+from overt.integrations.lightning.lightning_pytorch import TrackingCallback
+from overt.integrations.lightning.models import inputs_of
+from overt.stores.memory import MemoryRun
+from overt.testing import captured_runs
+
+pytestmark = [pytest.mark.filterwarnings(each) for each in FILTERS]
+
+
+@pytest.fixture
+def runs() -> Iterator[list[MemoryRun]]:
+    with captured_runs() as captured:
+        yield captured
+
+
+# -- params ------------------------------------------------------------------------------------------------------------
+
+
+def test_params_say_what_was_trained_and_how(runs: list[MemoryRun]) -> None:
+    class Data(LightningDataModule):
+        def __init__(self, folds: int = 5) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return data(batch_size=8)
+
+    stopping, keeping = EarlyStopping("train_loss", patience=7), ModelCheckpoint(monitor="train_loss", save_top_k=2)
+    fitted = trainer(TrackingCallback(), stopping, keeping, enable_checkpointing=True, gradient_clip_val=0.5)
+    fitted.fit(classifier()(lr=0.3), datamodule=Data())
+    expected = {
+        "model_type": "Classifier",
+        "lr": "0.3",
+        "returns": "logits",
+        "folds": "5",
+        "optimizer": "SGD",
+        "momentum": "0.9",
+        "scheduler": "StepLR",
+        "scheduler.step_size": "1",
+        "scheduler.gamma": "0.5",
+        "scheduler.interval": "epoch",
+        "max_epochs": "2",
+        "precision": "32-true",
+        "gradient_clip_val": "0.5",
+        "strategy": "SingleDeviceStrategy",
+        "num_devices": "1",
+        "early_stopping.monitor": "train_loss",
+        "early_stopping.patience": "7",
+        "checkpoint.monitor": "train_loss",
+        "checkpoint.save_top_k": "2",
+        "batch_size": "8",
+        "n_params": "67",
+        "n_trainable_params": "67",
+        "model_size_bytes": "268",
+    }
+    params = runs[0].params
+    assert {name: params.get(name) for name in expected} == expected
+    assert b"Linear" in runs[0].artifacts["model_summary.txt"]
+    assert not [name for name in runs[0].tags if name.startswith("param_drift")]
+
+
+def test_names_that_two_things_claim_are_told_apart(runs: list[MemoryRun]) -> None:
+    class Claims(classifier()):  # type: ignore[misc]
+        def __init__(self, max_epochs: int = 99, momentum: float = 0.5) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer(TrackingCallback()).fit(Claims(), data())
+    params = runs[0].params
+    assert (params["max_epochs"], params["trainer.max_epochs"]) == ("99", "2")
+    assert (params["momentum"], params["optimizer.momentum"]) == ("0.5", "0.9")
+
+
+def test_hyperparameters_that_are_kept_from_loggers_are_not_recorded(runs: list[MemoryRun]) -> None:
+    class Private(tree("lightning.pytorch").LightningModule):  # type: ignore[misc]
+        def __init__(self, private: int = 1) -> None:
+            super().__init__()
+            self.save_hyperparameters(logger=False)
+            self.net = torch.nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self(batch[0]).mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    trainer(TrackingCallback()).fit(Private(), data())
+    assert "private" not in runs[0].params
+    assert runs[0].params["model_type"] == "Private"
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_what_steps_return_becomes_reports(runs: list[MemoryRun], tree_name: str) -> None:
+    names = ["none", "one", "both"]
+    fitted, module = trainer(callback_of(tree_name)(class_names=names), tree_name=tree_name), classifier(tree_name)()
+    fitted.fit(module, data(), data())
+    fitted.test(module, data(40))
+    (run,) = runs
+
+    features, truth = data(40).dataset.tensors
+    predicted = module(features).argmax(1)
+    table = json.loads(run.artifacts["confusion_matrix.json"])
+    assert table["labels"] == names
+    assert table["matrix"] == confusion_matrix(truth, predicted).tolist()
+    assert run.metrics["f1_score"] == pytest.approx(f1_score(truth, predicted, average="weighted"))
+    assert run.metrics["accuracy"] == float((truth == predicted).double().mean())
+    assert run.metrics["log_loss"] == pytest.approx(run.metrics["test_loss"], rel=1e-6)
+    assert run.metrics["val_log_loss"] == pytest.approx(run.metrics["val_loss"], rel=1e-6)
+    assert series(run)["val_accuracy"][0][0] == 1, "the last validation, at its epoch"
+    for name in ("confusion_matrix.png", "roc_curve.png", "precision_recall_curve.png", "calibration_curve.png"):
+        assert {name, f"val_{name}"} <= run.figures.keys()
+    assert "classification_report.csv" in run.artifacts
+    assert "softmax was taken" in run.tags["overt.notes.test_report"]
+
+
+def test_what_a_module_logs_itself_stands_against_the_report(runs: list[MemoryRun]) -> None:
+    class Own(classifier()):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log_dict({"val_accuracy": 7.0, "accuracy": 8.0})
+            return super().validation_step(batch, batch_idx)
+
+    fitted, module = trainer(TrackingCallback()), Own()
+    fitted.fit(module, data(), data())
+    fitted.test(module, data())
+    found = series(runs[0])
+    assert found["val_accuracy"] == [(0, 7.0), (1, 7.0)]
+    assert found["accuracy"] == [(0, 8.0), (1, 8.0)]
+    assert 0 <= found["test_accuracy"][0][1] <= 1
+
+
+def test_predictions_of_numbers_are_a_regression(runs: list[MemoryRun]) -> None:
+    class Regressor(classifier()):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            return {"y_hat": batch[0][:, :1], "y": batch[0][:, 1]}
+
+    trainer(TrackingCallback()).test(Regressor(), data())
+    assert {"rmse", "mae", "r2"} <= runs[0].metrics.keys()
+    assert "residuals.png" in runs[0].figures
+
+
+def test_each_test_loader_has_a_report(runs: list[MemoryRun]) -> None:
+    class Two(classifier()):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            return super().test_step(batch, batch_idx)
+
+    trainer(TrackingCallback()).test(Two(), [data(8), data(16)])
+    assert {"dataloader_0_accuracy", "dataloader_1_accuracy"} <= runs[0].metrics.keys()
+    assert "dataloader_1_confusion_matrix.json" in runs[0].artifacts
+
+
+def test_one_line_says_what_to_return_for_a_report(
+    runs: list[MemoryRun], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OVERT_QUIET")
+    trainer(TrackingCallback()).test(classifier()(returns="loss"), data())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("overt: to get")]
+    assert len(lines) == 1
+    assert '"target": y}' in lines[0]
+    assert lines[0].endswith("from test_step")
+    assert runs[0].tags["overt.not_evaluated"] == lines[0].removeprefix("overt: ")
+    trainer(TrackingCallback(evaluate=False)).test(classifier()(), data())
+    assert "overt: to get" not in capsys.readouterr().err
+    assert "accuracy" not in runs[1].metrics
+    assert "overt.not_evaluated" not in runs[1].tags
+
+
+def test_outputs_that_fit_no_problem_are_said_and_stop_nothing(runs: list[MemoryRun]) -> None:
+    class Segments(classifier()):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            return {"logits": torch.zeros(len(batch[0]), 3, 5, 5), "target": torch.zeros(len(batch[0]), 5, 5).long()}
+
+    with pytest.warns(OvertWarning, match="flatten them before they are returned"):
+        trainer(TrackingCallback()).test(Segments(), data())
+    assert runs[0].status == "FINISHED"
+
+
+# -- model -------------------------------------------------------------------------------------------------------------
+
+
+def loaded(run: MemoryRun) -> Any:
+    return torch.load(io.BytesIO(run.artifacts["model/data/model.pth"]), weights_only=False)
+
+
+def test_the_last_weights_are_the_model_with_a_signature_from_a_real_batch(runs: list[MemoryRun]) -> None:
+    module = classifier()()
+    trainer(TrackingCallback()).fit(module, data())
+    (run,) = runs
+    features = data().dataset.tensors[0]
+    assert torch.equal(loaded(run)(features), module(features))
+    signature = run.models["model"].signature
+    assert json.loads(signature["inputs"])[0]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 4]}
+    assert json.loads(signature["outputs"])[0]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 3]}
+    assert "model/input_example.json" in run.artifacts
+    assert module._trainer is not None, "the module itself is left as it is"
+
+
+def test_the_example_is_the_batch_as_it_came(runs: list[MemoryRun]) -> None:
+    class Overwrites(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step([batch[0].clone(), batch[1]], batch_idx)
+            batch[0].zero_()
+            return loss
+
+    trainer(TrackingCallback()).fit(Overwrites(), data())
+    example = json.loads(runs[0].artifacts["model/input_example.json"])
+    assert torch.equal(torch.tensor(example), data().dataset.tensors[0][:4])
+
+
+def test_the_best_weights_are_the_model_on_request(runs: list[MemoryRun]) -> None:
+    class Worsens(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("badness", float(self.current_epoch))
+            if self.current_epoch == 0 and not self.trainer.sanity_checking:
+                self.best = {name: value.clone() for name, value in self.state_dict().items()}
+
+    module, keeping = Worsens(), ModelCheckpoint(monitor="badness", save_top_k=1)
+    fitted = trainer(TrackingCallback(log_model="best"), keeping, enable_checkpointing=True, max_epochs=3)
+    fitted.fit(module, data(), data())
+    (run,) = runs
+    saved = loaded(run).state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in module.best.items())
+    assert not torch.equal(saved["net.0.weight"], module.net[0].weight)
+    name = Path(keeping.best_model_path).name
+    assert run.artifacts[f"checkpoints/{name}"] == Path(keeping.best_model_path).read_bytes()
+    assert run.tags["overt.best_checkpoint"] == f"checkpoints/{name}"
+
+
+def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[MemoryRun]) -> None:
+    module = classifier()()
+    with pytest.warns(OvertWarning, match="the last weights were recorded instead"):
+        trainer(TrackingCallback(log_model="best")).fit(module, data())
+    assert torch.equal(loaded(runs[0]).net[0].weight, module.net[0].weight)
+    assert "the last weights" in runs[0].tags["overt.model_note"]
+
+
+def test_no_model_and_no_checkpoint_are_recorded_on_request(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(log_model=False), enable_checkpointing=True).fit(classifier()(), data())
+    assert runs[0].models == {}
+    assert not [path for path in runs[0].artifacts if path.startswith("checkpoints/")]
+
+
+def test_test_scores_belong_to_the_model_that_was_tested(runs: list[MemoryRun]) -> None:
+    fitted, module = trainer(TrackingCallback(), enable_checkpointing=True, max_epochs=2), classifier()()
+    fitted.fit(module, data(), data())
+    fitted.test(module, data())
+    scores = [point for point in runs[0].history if point.name == "accuracy"]
+    assert [point.model for point in scores] == ["model"]
+    fitted.test(module, data(), ckpt_path="best")
+    scores = [point for point in runs[0].history if point.name == "accuracy"]
+    assert scores[-1].model is None, "other weights than the recorded ones"
+    fitted.test(module, data())
+    scores = [point for point in runs[0].history if point.name == "accuracy"]
+    assert scores[-1].model is None, "the module still has the checkpoint's weights"
+
+    best = trainer(TrackingCallback(log_model="best"), enable_checkpointing=True, max_epochs=2)
+    best.fit(module, data(), data())
+    best.test(module, data())
+    best.test(module, data(), ckpt_path="best")
+    assert [point.model for point in runs[1].history if point.name == "accuracy"] == [None, "model"]
+
+
+def test_early_stopping_is_said(runs: list[MemoryRun]) -> None:
+    class Stuck(classifier()):  # type: ignore[misc]
+        def on_train_epoch_end(self) -> None:
+            self.log("stuck", 1.0)
+
+    trainer(TrackingCallback(), EarlyStopping("stuck", patience=1), max_epochs=9).fit(Stuck(), data())
+    assert runs[0].tags["overt.stopped_early"] == "after epoch 1: stuck"
+
+
+class Net(torch.nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.forward = getattr(self, kind)
+
+    def one(self, x: Any) -> Any: ...
+
+    def two(self, image: Any, text: Any) -> Any: ...
+
+    def named(self, image: Any, scale: float = 1.0) -> Any: ...
+
+
+x, y, z = (torch.full((2,), float(value)) for value in range(3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch", "expected"),
+    [
+        ("one", x, x),
+        ("one", (x, y), x),
+        ("one", [x, y], x),
+        ("one", (x,), x),
+        ("two", (x, y, z), (x, y)),
+        ("two", {"image": x, "text": y, "label": z}, (x, y)),
+        ("named", {"image": x, "label": z}, x),
+        ("one", {"features": x, "label": z}, x),
+        ("one", {"a": x, "b": z}, {"a": x, "b": z}),
+    ],
+)
+def test_inputs_are_found_in_a_batch(kind: str, batch: Any, expected: Any) -> None:
+    found = inputs_of(Net(kind), batch)
+    assert type(found) is type(expected)
+    pairs = zip(found.values(), expected.values(), strict=True) if isinstance(found, dict) else zip(found, expected)  # noqa: B905
+    assert all(a is b for a, b in pairs) if isinstance(found, tuple | dict) else found is expected
+
+
+# -- LightningCLI ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_lightning_cli_takes_it_from_yaml_and_its_configuration_is_recorded(
+    runs: list[MemoryRun], tree_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jsonargparse")
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning 2.6 on jsonargparse 4.4x
+    place = {"lightning.pytorch": "lightning_pytorch"}.get(tree_name, tree_name)
+    config = f"""
+        trainer:
+          accelerator: cpu
+          max_epochs: 1
+          logger:
+            class_path: {tree_name}.loggers.CSVLogger
+            init_args: {{save_dir: {tmp_path}}}
+          enable_progress_bar: false
+          log_every_n_steps: 1
+          enable_checkpointing: false
+          callbacks:
+            - class_path: overt.integrations.lightning.{place}.TrackingCallback
+              init_args:
+                experiment: from-yaml
+                log_model: false
+                tags: {{team: blue}}
+        model: {{lr: 0.25}}
+    """
+    (tmp_path / "config.yaml").write_text(config)
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", str(tmp_path / "config.yaml")])
+
+    class Loaded(classifier(tree_name)):  # type: ignore[misc]
+        def train_dataloader(self) -> Any:
+            return data()
+
+        def val_dataloader(self) -> Any:
+            return data()
+
+    import_module(f"{tree_name}.cli").LightningCLI(Loaded, seed_everything_default=3)
+    (run,) = runs
+    assert (run.experiment, run.params["lr"], run.params["seed"]) == ("from-yaml", "0.25", "3")
+    assert run.tags["team"] == "blue"
+    assert b"experiment: from-yaml" in run.artifacts["config.yaml"]

@@ -1,0 +1,386 @@
+"""Which run a Trainer's work goes to, and how that run ends; what fails in tracking never reaches the training."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer
+
+import overt
+from overt.errors import ConfigurationError, OvertWarning
+from overt.integrations.lightning.lightning_pytorch import TrackingCallback
+from overt.integrations.lightning.session import Session
+from overt.run import Run
+from overt.stores.memory import MemoryRun
+from overt.testing import captured_runs
+
+pytestmark = [pytest.mark.filterwarnings(each) for each in FILTERS]
+
+
+@pytest.fixture
+def runs() -> Iterator[list[MemoryRun]]:
+    with captured_runs() as captured:
+        yield captured
+
+
+def failing(error: BaseException, *, at_step: int = 3) -> Any:
+    class Failing(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.global_step == at_step:
+                raise error
+            return super().training_step(batch, batch_idx)
+
+    return Failing()
+
+
+# -- which run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_fit_validate_test_and_predict_go_to_one_run(runs: list[MemoryRun], tree_name: str) -> None:
+    callback = callback_of(tree_name)(experiment="digits", tags={"team": "blue"}, params={"fold": 3}, notes="*why*")
+    fitted, module = trainer(callback, tree_name=tree_name), classifier(tree_name)()
+    fitted.fit(module, data(), data())
+    fitted.validate(module, data())
+    fitted.test(module, data())
+    fitted.predict(module, data())
+    (run,) = runs
+    assert (run.status, run.experiment, run.name[:-4]) == ("FINISHED", "digits", "Classifier-")
+    assert run.params["fold"] == "3"
+    assert run.tags["team"] == "blue"
+    assert run.tags["mlflow.note.content"] == "*why*"
+    found = series(run)
+    assert [step for step, _ in found["val_loss"]] == [0, 1, 2]
+    assert [step for step, _ in found["test_loss"]] == [2]
+    assert found["predict_samples"] == [(0, 24.0)]
+    assert callback.run_.key == run.spec.key
+
+
+def test_a_second_fit_on_the_same_trainer_is_a_second_run(runs: list[MemoryRun]) -> None:
+    fitted = trainer(TrackingCallback())
+    fitted.fit(classifier()(), data())
+    fitted.fit_loop.epoch_progress.reset()
+    fitted.fit(classifier()(), data())
+    first, second = runs
+    assert first.id != second.id
+    assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert len(series(first)["epoch_seconds"]) == len(series(second)["epoch_seconds"]) == 2
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_alone_each_is_a_run_of_its_own(runs: list[MemoryRun], verb: str) -> None:
+    alone, module = trainer(TrackingCallback()), classifier()()
+    for _ in range(2):
+        getattr(alone, verb)(module, data())
+    assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert runs[0].params["lr"] == "0.1"
+    assert runs[0].params["model_type"] == "Classifier"
+    expected = {"validate": "val_loss", "test": "test_loss", "predict": "predict_seconds"}[verb]
+    assert expected in runs[1].metrics
+
+
+def test_a_fast_dev_run_records_nothing(runs: list[MemoryRun]) -> None:
+    callback = TrackingCallback()
+    rehearsal, module = trainer(callback, fast_dev_run=True), classifier()()
+    rehearsal.fit(module, data(), data())
+    rehearsal.test(module, data())
+    assert (runs, callback.run_) == ([], None)
+
+    trainer(callback).fit(module, data())
+    rehearsal.test(module, data())
+    assert "test_loss" not in runs[0].metrics
+
+
+def test_a_learning_rate_search_records_nothing(runs: list[MemoryRun]) -> None:
+    fitted = trainer(TrackingCallback())
+    Tuner(fitted).lr_find(classifier()(), data(), num_training=4, update_attr=False)
+    assert runs == []
+
+
+def test_it_joins_the_current_run_once_and_leaves_it_open(runs: list[MemoryRun]) -> None:
+    with overt.start_run("around") as around:
+        fitted, module = trainer(TrackingCallback()), classifier()()
+        fitted.fit(module, data())
+        fitted.test(module, data())
+        assert around.status == "RUNNING"
+        assert "test_loss" in series(runs[0]), "nothing waits on its device for the end of a run that is not ours"
+        trainer(TrackingCallback()).fit(classifier()(), data())
+    first, second = runs
+    assert first.id == around.key
+    assert "train_loss_epoch" in first.metrics
+    assert second.spec.parent_key == around.key
+
+
+def test_it_records_into_the_run_that_it_is_given_and_leaves_it_open(runs: list[MemoryRun]) -> None:
+    with overt.start_run("mine") as run:
+        pass
+    given = overt.start_run("given")
+    with pytest.raises(RuntimeError):
+        trainer(TrackingCallback(run=given)).fit(failing(RuntimeError()), data())
+    assert given.status == "RUNNING"
+    trainer(TrackingCallback(parent=run)).fit(classifier()(), data())
+    assert runs[2].spec.parent_key == run.key
+
+
+def test_a_fit_from_a_checkpoint_says_whose_it_was_and_goes_on_counting(runs: list[MemoryRun]) -> None:
+    settings = {"enable_checkpointing": True, "log_every_n_steps": 4}
+    first = trainer(TrackingCallback(), max_epochs=1, **settings)
+    first.fit(classifier()(), data())
+    path = first.checkpoint_callback.best_model_path
+    trainer(TrackingCallback(), max_epochs=3, **settings).fit(classifier()(), data(), ckpt_path=path)
+    trainer(TrackingCallback(), **settings).test(classifier()(), data(), ckpt_path=path)
+    first.test(classifier()(), data(), ckpt_path=path)
+    first.fit_loop.epoch_progress.reset()
+    first.fit(classifier()(), data())
+    origin, resumed, tested, again = runs
+    assert "overt.checkpoint_of" not in again.tags, "only the test before it began with a checkpoint"
+    assert resumed.tags["overt.checkpoint_of"] == origin.id
+    assert (
+        tested.tags.get("overt.checkpoint_of", origin.id) == origin.id
+    )  # Lightning 2.4 restores callbacks for fit only
+    assert "overt.checkpoint_of" not in origin.tags
+    assert [step for step, _ in series(origin)["train_loss_step"]] == [4]
+    assert [step for step, _ in series(resumed)["train_loss_step"]] == [8, 12, 16]
+    assert [step for step, _ in series(resumed)["train_loss_epoch"]] == [1, 2]
+
+
+def test_a_checkpoint_loads_with_weights_only(runs: list[MemoryRun]) -> None:
+    fitted = trainer(TrackingCallback(), enable_checkpointing=True)
+    fitted.fit(classifier()(), data())
+    state = torch.load(fitted.checkpoint_callback.best_model_path, weights_only=True)["callbacks"]["TrackingCallback"]
+    assert state == {"run_key": runs[0].id, "n_stepped": 12}
+
+
+# -- endings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_an_error_ends_the_run_as_failed_with_its_traceback(runs: list[MemoryRun], tree_name: str) -> None:
+    class Failing(classifier(tree_name)):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise ValueError("the batch is odd")
+
+    with pytest.raises(ValueError, match="the batch is odd"):
+        trainer(callback_of(tree_name)(), tree_name=tree_name).fit(Failing(), data())
+    (run,) = runs
+    assert run.status == "FAILED"
+    assert run.tags["overt.error"] == "ValueError: the batch is odd"
+    assert b"in training_step" in run.artifacts["overt/traceback.txt"]
+    assert run.models == {}
+
+
+def test_what_was_logged_before_an_error_is_recorded(runs: list[MemoryRun]) -> None:
+    with pytest.raises(RuntimeError):
+        trainer(TrackingCallback(log_every_n_steps=1)).fit(failing(RuntimeError(), at_step=8), data(), data())
+    found = series(runs[0])
+    assert [step for step, _ in found["train_loss_step"]] == list(range(1, 9))
+    assert [step for step, _ in found["train_loss_epoch"]] == [0]
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_ctrl_c_ends_the_run_as_killed(runs: list[MemoryRun], tree_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning ignores Ctrl-C from here on
+
+    class Interrupted(classifier(tree_name)):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit_:
+        trainer(callback_of(tree_name)(), tree_name=tree_name).fit(Interrupted(), data())
+    assert exit_.value.code == 1
+    assert runs[0].status == "KILLED"
+    assert "overt.error" not in runs[0].tags
+
+
+def test_sigterm_ends_the_run_as_killed(runs: list[MemoryRun]) -> None:
+    with pytest.raises(SIGTERMException):
+        trainer(TrackingCallback()).fit(failing(SIGTERMException()), data())
+    assert runs[0].status == "KILLED"
+
+
+def test_a_real_sigterm_ends_the_run_as_killed(runs: list[MemoryRun]) -> None:
+    class Terminated(classifier()):  # type: ignore[misc]
+        def on_train_batch_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), 15)  # Lightning's own handler takes it
+
+    with pytest.raises(SIGTERMException):
+        trainer(TrackingCallback()).fit(Terminated(), data())
+    assert runs[0].status == "KILLED"
+
+
+def test_an_error_after_training_has_ended_is_still_the_runs_ending(runs: list[MemoryRun]) -> None:
+    class Late(Callback):
+        def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+            raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError):
+        trainer(TrackingCallback(), Late()).fit(classifier()(), data())
+    assert runs[0].status == "FAILED"
+
+
+def test_an_error_in_a_test_changes_nothing_of_a_fit_that_has_ended(runs: list[MemoryRun]) -> None:
+    class Untestable(classifier()):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            raise RuntimeError
+
+    fitted, module = trainer(TrackingCallback()), Untestable()
+    fitted.fit(module, data())
+    with pytest.raises(RuntimeError):
+        fitted.test(module, data())
+    assert runs[0].status == "FINISHED"
+    with pytest.raises(RuntimeError):
+        trainer(TrackingCallback()).test(Untestable(), data())
+    assert runs[1].status == "FAILED"
+
+
+# -- trouble -----------------------------------------------------------------------------------------------------------
+
+HOOKS = [name for name in vars(Session) if not name.startswith("_") and name not in ("part", "say_failed")]
+
+
+@pytest.mark.parametrize("method", HOOKS)
+def test_whatever_fails_in_tracking_the_training_is_the_same(
+    runs: list[MemoryRun], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError(f"in {method}")
+
+    said, set_tag = list[str](), Run.set_tag
+    monkeypatch.setattr(Run, "set_tag", lambda run, name, value: (said.append(name), set_tag(run, name, value))[1])
+    monkeypatch.setattr(Session, method, broken)
+    if method == "describe_evaluation":
+        fitted, module = trainer(TrackingCallback()), classifier()()
+        with pytest.warns(OvertWarning, match=f"in {method}"):
+            fitted.test(module, data())
+        return
+    settings = {"enable_checkpointing": method in ("to_state", "save_so_far")}
+    fitted, module = trainer(TrackingCallback(log_every_n_steps=1), **settings), classifier()()
+
+    def everything() -> None:
+        fitted.fit(module, data(), data())
+        fitted.test(module, data())
+        fitted.predict(module, data())
+
+    with pytest.warns(OvertWarning, match=f"in {method}") as warned:
+        everything()
+    assert len([each for each in warned if f"in {method}" in str(each.message)]) <= 4, "not in each batch"
+    assert 0 < len([name for name in said if name.startswith("overt.not_recorded.")]) <= 4, "nor in the run"
+    assert fitted.global_step == 12
+    assert runs[0].status == "FINISHED"
+
+
+def test_nothing_is_read_from_a_tensor_while_an_epoch_runs(
+    runs: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(torch.Tensor, name)
+
+        def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+            frames = [frame for frame in traceback.extract_stack() if "/src/overt/" in frame.filename]
+            if frames and not any(frame.name in ("flush", "finish") for frame in frames):
+                reads.append(f"{name} in {frames[-1].filename}:{frames[-1].lineno}")
+            return real(self, *args, **kwargs)
+
+        return read
+
+    fitted, module = trainer(TrackingCallback(log_every_n_steps=1, log_model=False)), classifier()()
+    with monkeypatch.context() as patch:
+        for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__", "__array__"):
+            patch.setattr(torch.Tensor, name, counted(name))
+        patch.setattr(Session, "report_validation", lambda *_: None)  # after the last epoch, where reading is due
+        patch.setattr(Session, "read_predictions", lambda *_: {})
+        fitted.fit(module, data(), data())
+        assert reads == []
+    assert len(series(runs[0])["train_loss_step"]) == 12
+
+
+class Odd:
+    """A batch that looks like a tensor and cannot be sliced."""
+
+    ndim = 1
+
+    def detach(self) -> Any: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError("an odd batch")
+
+
+def test_an_odd_batch_costs_the_signature_and_nothing_else(runs: list[MemoryRun]) -> None:
+    class OfOdd(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self(torch.ones(2, 4)).mean()
+            self.log("train_loss", loss, on_step=True, on_epoch=False)
+            return loss
+
+    loader = torch.utils.data.DataLoader(range(2), collate_fn=lambda _: Odd())
+    with pytest.warns(OvertWarning, match="an odd batch"):
+        trainer(TrackingCallback(log_every_n_steps=1), max_epochs=1).fit(OfOdd(), loader)
+    (run,) = runs
+    assert [step for step, _ in series(run)["train_loss"]] == [1, 2]
+    assert run.models["model"].signature is None
+    assert run.params["batch_size"] == "1", "as the loader has it"
+
+
+def test_strict_tracking_raises(runs: list[MemoryRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "train_batch_end", lambda *_: 1 / 0)
+    monkeypatch.setattr("overt.run.Run.is_strict", True)
+    with pytest.raises(ZeroDivisionError):
+        trainer(TrackingCallback()).fit(classifier()(), data())
+    assert runs[0].status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"log_model": "first"}, "`log_model` must be 'last', 'best' or False"),
+        ({"log_model": True}, "`log_model`"),
+        ({"log_model": 0}, "`log_model`"),
+        ({"log_every_n_steps": 0}, "`log_every_n_steps` must be a whole number from 1 on"),
+        ({"log_every_n_steps": True}, "`log_every_n_steps`"),
+        ({"evaluate": "yes"}, "`evaluate` must be"),
+        ({"class_names": "abc"}, "`class_names` must be a sequence of texts"),
+        ({"class_names": [1, 2]}, "`class_names`"),
+        ({"experiment": 3}, "`experiment` must be a text"),
+        ({"run_name": ""}, "`run_name` must be a text"),
+        ({"tags": ["a"]}, "`tags` must map names to values"),
+        ({"run": "abc"}, "`run` must be"),
+        ({"parent": 3}, "`parent` must be"),
+        ({"tracker": "sqlite:///x.db"}, "`tracker` must be"),
+        ({"system_metrics": 1}, "`system_metrics` must be"),
+    ],
+)
+def test_a_users_mistake_raises_at_construction(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        TrackingCallback(**wrong)
+
+
+def test_a_callback_is_copied_and_pickled_before_it_is_used() -> None:
+    import copy
+    import pickle
+
+    callback = TrackingCallback(experiment="e", log_model=False)
+    for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+        assert twin._where == callback._where
+
+
+def test_the_name_at_the_top_gives_the_tree_that_is_there() -> None:
+    from lightning.pytorch import Callback as OfLightning
+
+    from overt.integrations.lightning import TrackingCallback as AtTheTop
+
+    assert issubclass(AtTheTop, OfLightning)
+    assert torch.nn  # the import above is what decides
