@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -389,3 +390,57 @@ def test_eight_processes_that_start_together_on_a_new_database_all_succeed(
     assert database.rows("SELECT name, count(*) FROM experiments WHERE name = 'faults' GROUP BY name") == [
         ("faults", 1)
     ]
+
+
+FIT = """
+import numpy, overt, sys
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+
+X, y = load_iris(return_X_y=True)
+model = overt.TrackedEstimator(RandomForestClassifier(5, random_state=0), experiment="faults", cv=2).fit(X[::2], y[::2])
+model.evaluate(X[1::2], y[1::2])
+numpy.save("predicted.npy", model.predict(X))
+assert not {"mlflow", "matplotlib"} & set(sys.modules)
+"""
+
+FOUND = """
+import json, sys, mlflow, numpy
+from mlflow import MlflowClient
+from sklearn.datasets import load_iris
+mlflow.set_tracking_uri(sys.argv[1])
+client = MlflowClient()
+(run,) = client.search_runs([client.get_experiment_by_name("faults").experiment_id])
+model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
+assert numpy.array_equal(model.predict(load_iris(return_X_y=True)[0]), numpy.load("predicted.npy"))
+print(json.dumps({
+    "status": run.info.status,
+    "metrics": sorted(run.data.metrics),
+    "params": run.data.params,
+    "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
+    "inputs": sorted(found.dataset.name for found in run.inputs.dataset_inputs),
+}))
+"""
+
+
+def test_a_tracked_fit_without_its_store_loses_neither_model_nor_picture(
+    sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERT_WAIT", str(DRAIN_S))
+    with dead() as uri:
+        monkeypatch.setenv("OVERT_STORE", uri)
+        ended = run_python(FIT)
+    assert ended.code == 0, ended.err
+    for courier in couriers_of(base):
+        kill(courier)
+    sync_until_delivered(base, sqlite_uri)
+    found = json.loads(run_python(FOUND, sqlite_uri).out.splitlines()[-1])
+    assert found["status"] == "FINISHED"
+    assert {"accuracy", "f1_score", "training_accuracy", "cv_accuracy", "cv_mean_accuracy", "fit_seconds"} <= set(
+        found["metrics"]
+    )
+    assert found["params"]["n_estimators"] == "5"
+    assert {"confusion_matrix.json", "confusion_matrix.png", "classification_report.json", "roc_curve.png"} <= set(
+        found["files"]
+    )
+    assert found["inputs"] == ["test", "train"]
