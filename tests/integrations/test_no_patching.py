@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,6 +28,9 @@ SNAPSHOT = """
                 path, space = spaces.pop()
                 for key, value in list(space.items()):
                     found[path, key] = id(value)
+                    makers = (getattr(value, "__module__", None), type(value).__module__, key)
+                    if any(str(maker).strip("_").partition(".")[0] == "overt" for maker in makers):
+                        found[path, key] = "overt's own"
                     kept.append(value)  # so that no identity is given away twice
                     if isinstance(value, type) and value not in seen:
                         if str(getattr(value, "__module__", "")).partition(".")[0] in PATCHABLE:
@@ -43,7 +45,7 @@ SNAPSHOT = """
             f"{path}:{key}"
             for (path, key), identity in before.items()
             if after.get((path, key)) != identity
-        )
+        ) + sorted(f"{path}:{key}" for (path, key), identity in after.items() if identity == "overt's own")
 """
 
 USE = """
@@ -133,6 +135,13 @@ def test_a_patched_method_would_be_seen(sqlite_uri: str, monkeypatch: pytest.Mon
     assert "sklearn.linear_model.LogisticRegression:fit" in names
 
 
+@pytest.mark.parametrize("added", ["_overt = 1", "tracked = overt.TrackedEstimator", "log = overt.start_run"])
+def test_an_attribute_of_ours_would_be_seen(added: str, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = added.partition(" ")[0]
+    _, names = changed(sqlite_uri, monkeypatch, f"sklearn.linear_model.{added}", delivery="inline")
+    assert f"sklearn.linear_model:{name}" in names
+
+
 IMPORT = """
     import os, sys, threading
     before = set(sys.modules)
@@ -167,8 +176,14 @@ def test_what_a_loop_needs_imports_no_scientific_library(module: str) -> None:
 
 def test_the_public_names_are_all_there() -> None:
     import overt
+    from overt.optional import is_installed
 
-    found: dict[str, Any] = {name: getattr(overt, name) for name in overt.__all__}
-    assert None not in found.values()
+    torch_is_needed = {"TrackingCallback": "lightning", "track_training": "torch"}
+    for name in overt.__all__:
+        if is_installed(torch_is_needed.get(name, "overt")):
+            assert getattr(overt, name) is not None
+        else:
+            with pytest.raises(overt.OvertError, match=r"pip install 'overt\[(lightning|torch)\]'"):
+                getattr(overt, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = overt.nothing
