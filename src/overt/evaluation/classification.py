@@ -8,6 +8,7 @@ classes alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from overt.evaluation.arrays import FloatArray, to_array, to_weight
 from overt.evaluation.curves import Target, most_frequent, trace, weighted_area
 from overt.evaluation.labels import CodedLabels, encode_labels
 from overt.evaluation.multilabel import classify_multilabel
+from overt.evaluation.multioutput import are_several_outputs, classify_outputs
 from overt.evaluation.notes import Notes, gathered, named_where
 from overt.evaluation.perclass import PerClass
 from overt.evaluation.report import MAX_MATRIX_CLASSES, Kind, Report
@@ -42,14 +44,17 @@ def classify(
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Labels of any type, or the 0/1 indicator matrix (dense or sparse) of a multilabel problem.
+        Labels of any type, the 0/1 indicator matrix (dense or sparse) of a multilabel problem, or a column of labels
+        for each of several outputs.
     scores : array-like, optional
         What ``predict_proba`` or ``decision_function`` returned: of shape (n_samples,), the score of the second
-        class; (n_samples, n_classes); for multilabel (n_samples, n_labels) or a list of (n_samples, 2).
+        class; (n_samples, n_classes); for multilabel (n_samples, n_labels) or a list of (n_samples, 2); for
+        several outputs a list of (n_samples, n_classes).
     scores_are_probabilities : bool, default=True
         False for decision values. ``log_loss``, ``brier_score`` and calibration exist only for probabilities.
     classes : array-like, optional
-        The estimator's ``classes_``, in the order of the columns of ``scores``; by default the labels found, sorted.
+        The estimator's ``classes_``, in the order of the columns of ``scores``, for several outputs a list of
+        these; by default the labels found, sorted.
     class_names : sequence of str, optional
         What to call ``classes`` (or the labels of a multilabel problem), in their order.
     pos_label : label, optional
@@ -63,7 +68,9 @@ def classify(
         Metrics ``accuracy``, ``balanced_accuracy`` (not for multilabel), ``precision``, ``recall``, ``f1_score`` and,
         unless binary, ``f1_macro``. From scores ``roc_auc`` (weighted one-vs-rest unless binary) and for binary
         ``average_precision``; from probabilities ``log_loss`` (for multilabel the mean over labels) and for binary
-        ``brier_score``. Curves of at most the 20 most frequent classes.
+        ``brier_score``. Curves of at most the 20 most frequent classes. For several outputs all of these for each of
+        them, as ``f1_score_<name>`` by the column of ``y_true`` or its position, and ``accuracy``, the share of samples
+        with every output right.
 
     Raises
     ------
@@ -79,6 +86,16 @@ def classify(
     >>> report["accuracy"], report["precision"], report["roc_auc"]
     (0.75, 1.0, 1.0)
     """
+    if are_several_outputs(y_true, y_pred, classes=classes, scores=scores):
+        return classify_outputs(
+            y_true,
+            y_pred,
+            scores=scores,
+            classes=classes,
+            are_names_given=class_names is not None or pos_label is not None,
+            sample_weight=sample_weight,
+            classify_one=partial(classify, scores_are_probabilities=scores_are_probabilities),
+        )
     if any(issparse(y) or to_array(y, name=name).ndim > 1 for name, y in (("y_true", y_true), ("y_pred", y_pred))):
         return classify_multilabel(
             y_true,

@@ -20,7 +20,9 @@ from overt.errors import OvertError
 if TYPE_CHECKING:
     from rich.console import Group
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "multioutput", "clustering"]
+Kind = Literal[
+    "binary", "multiclass", "multilabel", "multiclass-multioutput", "regression", "multioutput", "clustering"
+]
 
 # A confusion matrix beyond this is neither kept nor drawn: at 1,000 classes its JSON already weighs megabytes.
 MAX_MATRIX_CLASSES = 1_000
@@ -72,8 +74,8 @@ class Report:
 
     Attributes
     ----------
-    kind : {"binary", "multiclass", "multilabel", "regression", "multioutput", "clustering"}
-        What was evaluated.
+    kind : {"binary", "multiclass", "multilabel", "multiclass-multioutput", "regression", "multioutput", "clustering"}
+        What was evaluated; in scikit-learn's words, several outputs of classes are ``multiclass-multioutput``.
     n_samples : int
         Number of rows that the metrics were computed from.
     metrics : Mapping[str, float]
@@ -157,7 +159,7 @@ class Report:
         """
         for name, table in self.tables.items():
             yield f"{name}.json", to_json(table)
-            if name == "classification_report":
+            if _suffix(name, "classification_report") is not None:
                 yield f"{name}.csv", to_csv(_report_rows(table))
 
     def iter_figures(self) -> Iterator[FigureSpec]:
@@ -168,13 +170,13 @@ class Report:
         FigureSpec
             For :func:`overt.figures.draw`.
         """
-        if "confusion_matrix" in self.tables:
-            matrix = _confusion_data(self.tables["confusion_matrix"])
+        for table, suffix in _of_outputs("confusion_matrix", self.tables):
+            matrix = _confusion_data(table)
             for path, normalized in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):
-                yield FigureSpec(f"{path}.png", "confusion_matrix", {**matrix, "normalized": normalized})
+                yield FigureSpec(f"{path}{suffix}.png", "confusion_matrix", {**matrix, "normalized": normalized})
         for curve, kind in _CURVE_FIGURES.items():
-            if curve in self.curves:
-                yield FigureSpec(f"{kind}.png", kind, self.curves[curve])
+            for points, suffix in _of_outputs(curve, self.curves):
+                yield FigureSpec(f"{kind}{suffix}.png", kind, points)
         if "cluster_sizes" in self.tables:
             yield FigureSpec("cluster_sizes.png", "cluster_sizes", self.tables["cluster_sizes"])
 
@@ -215,6 +217,19 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # a numpy array or scalar, recognised without importing numpy
         return _plain(value.tolist())
     return value
+
+
+def _suffix(name: str, of: str) -> str | None:
+    """What follows ``of`` in the name of a table or curve: nothing, or ``_`` and an output; None for another one."""
+    return name.removeprefix(of) if name == of or name.startswith(f"{of}_") else None
+
+
+def _of_outputs(name: str, parts: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+    """Yield each part of that name, with what follows the name."""
+    for found, part in parts.items():
+        suffix = _suffix(found, name)
+        if suffix is not None:
+            yield part, suffix
 
 
 def _report_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:

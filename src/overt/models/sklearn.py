@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from overt.capture.requirements import dumps, requirements
-from overt.capture.signature import input_example, signature
+from overt.capture.signature import input_example
 from overt.errors import ConfigurationError
+from overt.models.enforced import enforced_signature
 from overt.models.files import ModelFiles
 from overt.optional import is_installed, require
 
@@ -109,11 +110,13 @@ def _dump_skops(estimator: Any) -> tuple[bytes, frozenset[str], dict[str, Any]]:
 
 def _signature_and_example(estimator: Any, X: Any, method: str | None) -> tuple[dict[str, Any] | None, Any, str]:
     """Signature and example, and a sentence for what could not be had: an estimator may refuse five rows."""
+    predict = getattr(estimator, method) if method else None
     try:
         head = X.iloc[:_EXAMPLE_ROWS] if hasattr(X, "iloc") else X[:_EXAMPLE_ROWS]
-        outputs = getattr(estimator, method)(head) if method else None
-        found, example = signature(X, outputs), input_example(head)
-        missing = [name for name, part in (("signature", found), ("input example", example)) if part is None]
-        return found, example, f"no {' and no '.join(missing)}: MLflow has no form for such data" if missing else ""
+        found, reason = enforced_signature(X, predict(head) if predict else None, predict=predict)
     except Exception as error:  # noqa: BLE001 - a user's estimator may raise anything
         return None, None, f"no signature: the model could not be tried on its first rows ({error})"
+    example = input_example(head)
+    if found is None:
+        return None, example, f"no signature{'' if example else ' and no input example'}: {reason}"
+    return found, example, "" if example else "no input example: MLflow has no form for such data"

@@ -280,7 +280,7 @@ def test_what_scikit_learn_warns_of_becomes_a_note() -> None:
         ({"y_true": [0.0, float("nan")], "y_pred": [0, 1]}, "missing"),
         ({"y_true": [0.5, 1.5], "y_pred": [0, 1]}, "regress"),
         ({"y_true": [["a"], ["a", "b"]], "y_pred": [["a"], ["b"]]}, "y_true"),
-        ({"y_true": [[1, 2], [2, 0]], "y_pred": [[1, 2], [2, 0]]}, "indicator"),
+        ({"y_true": [[1, 2], [2, 0]], "y_pred": [[1, 2], [2, 0]], "scores": np.eye(2)}, "indicator"),
         ({"y_true": [[1, 0], [1, 0]], "y_pred": [1, 0]}, "2 labels"),
         ({"y_true": [0, 1], "y_pred": [0, 1], "pos_label": 2}, "pos_label"),
         ({"y_true": [0, 1], "y_pred": [0, 1], "sample_weight": [1.0]}, "sample_weight"),

@@ -319,6 +319,22 @@ def test_several_labels_at_once(runs: Runs) -> None:
     assert not_recorded(runs[0]) == set()
 
 
+def test_several_outputs_of_several_classes(runs: Runs) -> None:
+    Y = pd.DataFrame({"animal": NAMES[y], "is_big": np.where(y > 1, "yes", "no")})
+    model = TrackedEstimator(RandomForestClassifier(5, random_state=0)).fit(X_train, Y[:80])
+    report = model.evaluate(X_test, Y[80:])
+    predicted = model.predict(X_test)
+    assert report["accuracy"] == pytest.approx(np.mean((predicted == Y[80:].to_numpy()).all(axis=1)), abs=1e-12)
+    expected = f1_score(Y["animal"][80:], predicted[:, 0], average="weighted")
+    assert report["f1_score_animal"] == pytest.approx(expected, abs=1e-12)
+    assert runs[0].metrics["training_accuracy_is_big"] == pytest.approx(
+        accuracy_score(Y["is_big"][:80], model.predict(X_train)[:, 1]), abs=1e-12
+    )
+    assert {"confusion_matrix_animal.json", "training_classification_report_is_big.csv"} <= set(runs[0].artifacts)
+    assert {"roc_curve_animal.png", "confusion_matrix_normalized_is_big.png"} <= set(runs[0].figures)
+    assert not_recorded(runs[0]) == set()
+
+
 def test_a_regression_and_one_of_several_outputs(runs: Runs) -> None:
     target = X @ np.arange(6.0)
     model = TrackedEstimator(Ridge()).fit(X_train, target[:80])
@@ -333,18 +349,6 @@ def test_a_regression_and_one_of_several_outputs(runs: Runs) -> None:
     report = model.evaluate(X_test, two[80:])
     assert report["rmse_left"] == pytest.approx(report["rmse_right"], abs=1e-9)
     assert report["r2"] == pytest.approx(r2_score(two[80:], model.predict(X_test)), abs=1e-12)
-
-
-def test_several_outputs_of_several_classes_are_fitted_without_scores_and_it_is_said(runs: Runs) -> None:
-    Y = np.c_[y, (y + 1) % 3]
-    with pytest.warns(OvertWarning, match="training metrics of run .* evaluate one output") as warned:
-        model = TrackedEstimator(DecisionTreeClassifier(random_state=0)).fit(X, Y)
-    assert len(warned) == 1
-    assert runs[0].status == "FINISHED"
-    assert not_recorded(runs[0]) == {"training_metrics"}
-    assert model.predict(X).shape == Y.shape
-    with pytest.raises(ConfigurationError, match="one output of several classes at a time"):
-        model.evaluate(X, Y)
 
 
 def test_a_clustering_needs_no_truth(runs: Runs) -> None:
@@ -563,17 +567,24 @@ def test_folds_that_all_fail_are_a_warning_and_the_fit_stands(runs: Runs) -> Non
     assert model.predict(X).shape == (120,)
 
 
+class PredictsHalves(GaussianNB):
+    def predict(self, X: Any) -> Any:
+        return super().predict(X) + 0.5
+
+
 def test_scores_stand_where_a_report_cannot_be_made_of_the_predictions(runs: Runs) -> None:
-    Y = np.c_[y, (y + 1) % 3]
     with pytest.warns(OvertWarning, match="out-of-fold report"):
-        TrackedEstimator(
-            DecisionTreeClassifier(random_state=0),
-            cv=2,
-            scoring=lambda estimator, X, y: float((estimator.predict(X) == y).mean()),
-            training_metrics=False,
-        ).fit(X, Y)
+        TrackedEstimator(PredictsHalves(), cv=2, scoring=lambda *_: 1.0, training_metrics=False).fit(X, y)
     assert len(points(runs[0], "cv_<lambda>")) == 2
     assert not_recorded(runs[0]) == {"out-of-fold_report"}
+
+
+def test_several_outputs_of_several_classes_have_a_report_of_the_folds(runs: Runs) -> None:
+    Y = np.c_[y, (y + 1) % 3]
+    forest = RandomForestClassifier(5, random_state=0)
+    TrackedEstimator(forest, cv=2, scoring=lambda model, X, y: float((model.predict(X) == y).mean())).fit(X, Y)
+    assert {"cv_confusion_matrix_0.json", "cv_classification_report_1.csv"} <= set(runs[0].artifacts)
+    assert not_recorded(runs[0]) == set()
 
 
 def test_a_search_and_a_clusterer_can_be_cross_validated(runs: Runs) -> None:
