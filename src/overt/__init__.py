@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from overt.evaluation.report import Report as Report
     from overt.integrations.lightning.lightning_pytorch import TrackingCallback as TrackingCallback
     from overt.integrations.sklearn.estimator import TrackedEstimator as TrackedEstimator
+    from overt.integrations.torch.decorator import track_training as track_training
     from overt.run import Run as Run
     from overt.run import current_run as current_run
     from overt.settings import configure as configure
@@ -31,6 +32,7 @@ _HOMES = {
     "TrackingCallback": "overt.integrations.lightning",
     "Tracker": "overt.tracker",
     "configure": "overt.settings",
+    "track_training": "overt.integrations.torch.decorator",
     "current_run": "overt.run",
     "start_run": "overt.tracker",
     "wait": "overt.ending",
@@ -49,6 +51,7 @@ __all__ = [
     "current_run",
     "start_run",
     "testing",
+    "track_training",
     "wait",
 ]
 

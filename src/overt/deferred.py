@@ -39,7 +39,8 @@ def is_tensor(value: object) -> bool:
 
 def kept_on_device(tensor: Any) -> Any:
     """A copy without history that nothing else writes to; queued on the device, waited for by nobody."""
-    return tensor.detach().clone().reshape(())
+    kept = tensor.detach().clone()
+    return kept if kept.ndim == 0 else kept.reshape(())
 
 
 def is_due(waiting: Sequence[DeferredPoint]) -> bool:

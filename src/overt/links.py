@@ -102,4 +102,4 @@ class NullWriter:
 
 def null_run(spec: RunSpec, end: RunEnd | None = None) -> Run:
     """A run with the same methods that keeps nothing."""
-    return Run(spec, NullWriter(), link=NullLink(), rebuild=(null_run, (spec,)))
+    return Run(spec, NullWriter(), link=NullLink(), rebuild=(null_run, (spec,)), is_null=True)

@@ -11,8 +11,8 @@ import os
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +89,8 @@ class Run:
         Whether trouble with tracking raises (``on_error="raise"``).
     rebuild : tuple, optional
         Function and arguments that open the same run in another process.
+    is_null : bool
+        Whether nothing of it is kept: tracking is off, or this is not the rank that records.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class Run:
         link: Link,
         strict: bool = False,
         rebuild: tuple[Callable[..., Run], tuple[Any, ...]] | None = None,
+        is_null: bool = False,
     ) -> None:
         self.spec = spec
+        self.is_null = is_null
         self.hook_joined = False
         self._writer = writer
         self._link = link
@@ -509,6 +513,16 @@ class Run:
             self._sealed = True
             unsealed_runs.discard(self)
             self._writer.close()
+
+    @contextmanager
+    def as_current(self) -> Iterator[Run]:
+        """Be the current run for a block, without ending with it."""
+        token = _current.set(self)
+        try:
+            yield self
+        finally:
+            with suppress(ValueError):  # left in another context than it was entered in, where it was never current
+                _current.reset(token)
 
     def __enter__(self) -> Run:
         self._context.append(_current.set(self))

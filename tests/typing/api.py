@@ -30,6 +30,20 @@ assert_type(overt.current_run(), Run | None)
 assert_type(tracker.start_run("name", experiment="e", tags={"a": 1}, params={"b": 2}, notes="n", parent=None), Run)
 
 
+@overt.track_training(experiment="e", observe=["loss"], stop_on_nan=True)
+def trained(lr: float) -> int:
+    return 1
+
+
+@overt.track_training
+def trained_too(lr: float) -> str:
+    return ""
+
+
+assert_type(trained(0.1), int)
+assert_type(trained_too(0.1), str)
+
+
 def recorded(report: Report, figure: object, image: object) -> None:
     with overt.start_run("name", experiment="e", tags={"a": 1}, params={"b": 2}, notes="n", tracker=tracker) as run:
         assert_type(run, Run)
@@ -53,6 +67,9 @@ def recorded(report: Report, figure: object, image: object) -> None:
         run.log_image(image, "a.png")
         run.log_report(report, prefix="val_")
         assert_type(run.log_dataset([[1.0]], [1], name="train", context="fit"), str)
+        run.call_at_end(lambda ended: None)
+        with run.as_current() as current:
+            assert_type(current, Run)
         run.flush()
         run.finish("FAILED", error=ValueError())
     assert_type(run.metrics, dict[str, float])

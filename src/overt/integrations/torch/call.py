@@ -1,0 +1,296 @@
+"""One call of a decorated function: what is put in place before it, recorded of it, and taken away after it.
+
+Whatever happens to recording, the function is called once, with its own arguments, and its result or its error is
+what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from overt.capture.params import describe
+from overt.capture.secrets import redact_value
+from overt.capture.training import summarize_model
+from overt.guard import recorded_part
+from overt.integrations.torch.arguments import Arguments, Observed
+from overt.integrations.torch.describing import params_of
+from overt.integrations.torch.observers import (
+    hook_every_optimizer,
+    hook_loss,
+    hook_model,
+    hook_optimizer,
+    is_observer,
+    real_of,
+)
+from overt.integrations.torch.options import Options
+from overt.integrations.torch.outcome import module_in, points_of, points_of_epoch
+from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
+from overt.run import Run, current_run, status_of
+
+
+class Call:
+    """One call.
+
+    Parameters
+    ----------
+    function : callable
+        Bound, if it is a method, to ``instance``.
+    remember : callable
+        Is told the run.
+    """
+
+    def __init__(
+        self,
+        function: Any,
+        instance: object,
+        arguments: Arguments,
+        options: Options,
+        remember: Callable[[Run], None],
+    ) -> None:
+        self._function = function
+        self._name: str = getattr(function, "__name__", "training")
+        self._instance = instance
+        self._arguments = arguments
+        self._options = options
+        self._remember = remember
+        self._observed = Observed()
+        self._training: Training
+        self._cleanup = ExitStack()
+        self._count = self._n_epochs = 0
+
+    def make(self) -> Any:
+        """Call a function."""
+        self._begin()
+        try:
+            with self._active():
+                result = self._function(*self._arguments.args, **self._arguments.kwargs)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        result = _unwrapped(result)
+        self._succeed(result)
+        return result
+
+    def generate(self) -> Generator[Any, Any, Any]:
+        """Call a generator function: each item that it yields is an epoch, and goes on as it is."""
+        self._begin()
+        inner = self._function(*self._arguments.args, **self._arguments.kwargs)
+        resume: Callable[[], Any] = partial(next, inner)
+        while True:
+            try:
+                with self._active():
+                    item = resume()
+            except StopIteration as stop:
+                result = _unwrapped(stop.value)
+                self._succeed(result)
+                return result
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._yielded(item)
+            try:
+                resume = partial(inner.send, (yield _unwrapped(item)))
+            except GeneratorExit:
+                self._close(inner)
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever the caller throws in, the function gets
+                resume = partial(inner.throw, error)
+
+    # -- before and after ----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Decide on the run, describe the arguments in it, and put the observers in place."""
+        trouble: Exception | None = None
+        params: Mapping[str, object] = {}
+        try:
+            self._observed = self._arguments.observed(self._instance, tuple(self._options.observe))
+            params = params_of(self._arguments.given, self._observed)
+        except Exception as error:  # noqa: BLE001 - a user's object may raise anything
+            trouble = error
+        self._training = training_for(self._name, self._observed, self._options, self._arguments.run)
+        run = self._run
+        self._remember(run)
+        self._arguments.give_run(run)
+        self._training.depth += 1
+        self._count = self._training.joined_by(self._name, self._observed)
+        if run.is_null:
+            return
+        self._n_epochs = -self._training.session.epochs.n_epochs
+        if trouble is not None:
+            self._training.session.failed_part("arguments", trouble)
+        if self._count == 0:
+            with recorded_part(run, "params"):
+                self._record_params(params)
+        with recorded_part(run, "observers"):
+            self._observe()
+
+    def _record_params(self, params: Mapping[str, object]) -> None:
+        """Record settings; of a second function in the run those that differ say which they are of."""
+        known = self._run.params
+        for name, value in params.items():
+            text = redact_value(name, describe(value))
+            if known.setdefault(name, text) == text:
+                self._run.log_param(name, value)
+            else:
+                self._run.log_param(f"{self._name}.{name}", value)
+        models = self._observed.models
+        for name, model in models.items():
+            path = "model_summary.txt" if len(models) == 1 else f"model_summary_{name}.txt"
+            if self._training.is_new_file(path):
+                self._run.log_text(summarize_model(model).table, path)
+
+    def _observe(self) -> None:
+        session, found, stack = self._training.session, self._observed, self._cleanup
+        session.epochs.begin(self._arguments.epoch)
+        for name, loss in found.losses.items():
+            if isinstance(loss, torch.nn.Module) and stack.enter_context(self._training.hooking(loss)):
+                stack.callback(hook_loss(loss, name, session))
+        for name, optimizer in found.optimizers.items():
+            known = session.name_of_optimizer(name, optimizer)
+            if stack.enter_context(self._training.hooking(optimizer)):
+                stack.callback(hook_optimizer(optimizer, known, session, is_watched_before=self._options.gradient_norm))
+        if not found.optimizers and stack.enter_context(self._training.hooking(torch.optim.Optimizer)):
+            session.epochs.awaits_optimizer = not session.epochs.optimizers
+            stack.callback(hook_every_optimizer(self._name_of_optimizer, session))
+        if self._options.log_model:
+            for name, model in found.models.items():
+                if name not in session.batches:
+                    stack.callback(hook_model(model, name, session))
+        stack.callback(self._arguments.replace(found, session))
+
+    def _name_of_optimizer(self, optimizer: torch.optim.Optimizer) -> str | None:
+        """What an optimizer that the function has made is called; None for those of others, and of calls within."""
+        is_ours = current_run() is self._run and not self._training.has_hooked(optimizer)
+        return self._training.session.found_optimizer(optimizer) if is_ours else None
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """The function's own code runs: in the run, watched."""
+        with self._run.as_current():
+            if self._run.is_null:
+                yield
+                return
+            found = self._observed
+            is_torch = bool(found.loaders or found.optimizers or found.models)
+            with self._training.session.watching(
+                list(found.models.values()),
+                without_loss=is_torch and not found.losses,
+                has_loaders=bool(found.loaders),
+            ):
+                yield
+
+    @property
+    def _run(self) -> Run:
+        return self._training.run
+
+    @property
+    def _is_outermost(self) -> bool:
+        return self._training.depth == 0
+
+    def _leave(self) -> None:
+        """Take the observers off."""
+        with recorded_part(self._run, "observers"):
+            self._cleanup.close()
+        self._training.depth -= 1
+        self._training.session.close_epoch()
+
+    def _fail(self, error: BaseException) -> None:
+        self._leave()
+        if self._training.is_owned and self._is_outermost:
+            status = status_of(error)
+            self._run.finish(status, error=error if status == "FAILED" else None)
+            self._run.seal()
+
+    def _succeed(self, result: Any) -> None:
+        self._leave()
+        training, run = self._training, self._run
+        if run.is_null:
+            if training.is_owned and self._is_outermost and "epoch" not in self._arguments.names:
+                run.finish()
+            return
+        self._n_epochs += training.session.epochs.n_epochs
+        with recorded_part(run, "returned values"):
+            self._report(points_of(result, epoch=self._epoch()))
+        if self._options.log_model:
+            training.save_later(self._observed, module_in(result))
+        if not self._is_outermost:
+            return
+        is_found_again = bool(self._observed.models) or not training.is_owned
+        with recorded_part(run, "advice"):
+            self._say_what_was_not_seen()
+        if is_found_again and is_one_epoch(self._arguments.names, n_epochs=self._n_epochs):
+            training.leave_open()
+        if not training.is_left_open:
+            training.conclude()
+            if training.is_owned:
+                run.finish()
+                run.seal()
+
+    def _say_what_was_not_seen(self) -> None:
+        """Where a training left nothing to record of its loss, say what would."""
+        session = self._training.session
+        has_trained = bool(session.epochs.optimizers and any(map(session.epochs.count_of, session.epochs.optimizers)))
+        is_our_fault = any(name.startswith("overt.not_recorded.") for name in self._run.tags)
+        has_said_it = any("loss" in name for name in self._run.metrics)  # by yield, by what it returned, by its run
+        if not (session.n_losses or is_our_fault or has_said_it) and has_trained:
+            self._run.set_tag("overt.not_observed", "loss")
+            self._run.warn(
+                f"no loss was seen in {self._name}(), so run {self._run.name} has no train_loss (torch.compile hides "
+                f"what is computed within it). Give {self._name}() the loss as an argument, name it with observe=, or "
+                "take an argument called run and say run.log_metric(…)"
+            )
+
+    def _epoch(self) -> int:
+        """The epoch that what the call returns is of."""
+        if self._arguments.epoch is not None:
+            return self._arguments.epoch
+        index = self._training.session.epochs.index
+        return index if index >= 0 else self._count
+
+    def _report(self, points: Iterator[tuple[str, Any, int]]) -> None:
+        self._training.session.report(points)
+
+    # -- generators ----------------------------------------------------------------------------------------------------
+
+    def _yielded(self, item: Any) -> None:
+        session = self._training.session
+        if self._run.is_null:
+            return
+        session.close_epoch()
+        with recorded_part(self._run, "yielded values"):
+            session.epochs.index = max(session.epochs.index, self._training.n_yielded)
+            self._training.n_yielded = session.epochs.index + 1
+            if isinstance(item, Mapping):
+                self._report(points_of_epoch(item, epoch=session.epochs.index))
+            session.epochs.begin()
+
+    def _close(self, inner: Generator[Any, Any, Any]) -> None:
+        """The caller wants no more."""
+        try:
+            with self._active():
+                inner.close()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        with recorded_part(self._run, "tags"):
+            self._run.set_tag("stopped_early", "true")
+        self._succeed(None)
+
+
+def _unwrapped(result: Any) -> Any:
+    """``result`` with the real objects in the places of their observers."""
+    if is_observer(result):
+        return real_of(result)
+    if isinstance(result, tuple) and any(map(is_observer, result)):
+        items = [real_of(item) for item in result]
+        return type(result)._make(items) if hasattr(result, "_make") else type(result)(items)
+    if isinstance(result, list | dict):
+        for key, item in list(enumerate(result) if isinstance(result, list) else result.items()):
+            if is_observer(item):
+                result[key] = real_of(item)
+    return result

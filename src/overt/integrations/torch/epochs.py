@@ -1,0 +1,420 @@
+"""From what happens in a loop (passes, losses, steps) to one set of numbers for each epoch.
+
+A state machine that knows no framework: a loss is any value that can be read later. Nobody tells it where an epoch
+begins, so an epoch is what a training loop makes of it: a new one begins with the first training loss after the loader
+that leads (the one called after training, else the longest) was started again; without loaders, with the first one
+after an evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+MOST_WAITING = 10_000
+"""Losses that wait at most to be read: a transfer of as many takes milliseconds."""
+
+Read = Callable[[Sequence[Any]], Sequence[float]]
+
+
+@dataclass(slots=True, eq=False)
+class Pass:
+    """One iteration over a loader."""
+
+    loader: str
+    began: float
+    length: int = 0
+    batches: int = 0
+    samples: int = 0
+    has_trained: bool = False
+    is_over: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Loss:
+    """One value of a loss.
+
+    Attributes
+    ----------
+    value : object
+        Read later.
+    samples : int
+        How many it is of.
+    is_sum : bool
+        Whether it is their sum and not their mean.
+    went_back : bool
+        Whether ``backward`` went through it, where that is looked at.
+    """
+
+    source: str
+    value: Any
+    samples: int
+    is_sum: bool = False
+    went_back: bool = False
+    batch: int | None = None
+    step: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Where in its epoch it was computed, as far as that is known."""
+        batch = "" if self.batch is None else f", batch {self.batch}"
+        return batch + ("" if self.step is None else f", step {self.step}")
+
+
+@dataclass(slots=True)
+class Mean:
+    """Mean over samples, in double precision and in the order of the losses, as a loop's own log would add them up."""
+
+    total: float = 0.0
+    samples: int = 0
+    waiting: list[Loss] = field(default_factory=list)
+    not_finite: tuple[Loss, float] | None = None
+
+    def take(self, values: Iterable[float]) -> None:
+        """Add the values of those that were waiting."""
+        for loss, value in zip(self.waiting, values, strict=True):
+            if self.not_finite is None and not isfinite(value):
+                self.not_finite = loss, value
+            self.total += value if loss.is_sum else value * loss.samples
+            self.samples += loss.samples
+        self.waiting.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an optimizer.
+
+    Attributes
+    ----------
+    number : int
+        Of this optimizer's steps, from 0.
+    losses : mapping
+        Name of the series to the losses that went into the step.
+    """
+
+    optimizer: str
+    number: int
+    losses: Mapping[str, Sequence[Loss]]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known of one epoch, or of evaluations after it.
+
+    Attributes
+    ----------
+    not_finite : tuple of (Loss, float) or None
+        The first loss in it that was NaN or infinite.
+    """
+
+    index: int
+    metrics: Mapping[str, Any]
+    not_finite: tuple[Loss, float] | None = None
+
+
+@dataclass(slots=True)
+class Names:
+    """Gives each series the plainest name that is free, and keeps to it.
+
+    ``train_loss`` is the loss of the only source there is; where several come together each says which it is.
+    """
+
+    given: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, base: str, sources: Iterable[str]) -> dict[str, str]:
+        """Name of each source's series, all of which begin with ``base``."""
+        sources = tuple(sources)
+        if len(sources) == 1 and (known := self.given.get((base, sources[0]))) is not None:
+            return {sources[0]: known}
+        is_first = not any(known == base for known, _ in self.given)
+        for source in sources:
+            if (base, source) not in self.given:
+                is_plain = is_first and len(sources) == 1
+                self.given[base, source] = base if is_plain or not source else f"{base}_{source}"
+        return {source: self.given[base, source] for source in sources}
+
+
+@dataclass(slots=True)
+class _Open:
+    """The epoch that is going on."""
+
+    began: float
+    trained_until: float
+    lead: Pass | None = None
+    passes: list[Pass] = field(default_factory=list)
+    means: dict[str, Mean] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    has_evaluated: bool = False
+
+
+@dataclass(slots=True)
+class _Evaluation:
+    """The last evaluation of one set."""
+
+    a_pass: Pass | None
+    means: dict[str, Mean] = field(default_factory=dict)
+
+
+class Epochs:
+    """Follows one training.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the values of losses, together.
+    on_epoch, on_step : callable
+        Are given each epoch as it ends and each step.
+    now : callable
+        Seconds.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        on_epoch: Callable[[Epoch], None],
+        on_step: Callable[[Step], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.index = -1
+        self.n_epochs = 0
+        self.optimizers: list[str] = []
+        self.awaits_optimizer = False
+        self._read, self._on_epoch, self._on_step, self._now = read, on_epoch, on_step, now
+        self._open: _Open | None = None
+        self._passes: list[Pass] = []
+        self._evaluations: dict[str, _Evaluation] = {}
+        self._sets: dict[str, str] = {}
+        self._pending: list[Loss] = []
+        self._names = Names()
+        self._counts: dict[str, int] = {}
+        self._is_fresh = True
+        self._is_settled = False
+        self._given: int | None = None
+        self._last_event = now()
+
+    # -- what happens --------------------------------------------------------------------------------------------------
+
+    def begin(self, epoch: int | None = None) -> None:
+        """Have the next training begin an epoch, with the number ``epoch`` if that is known."""
+        self._is_fresh, self._given, self._last_event = True, epoch, self._now()
+        self._is_settled = False
+
+    def begin_pass(self, loader: str, length: int = 0) -> Pass:
+        """A loader of ``length`` batches is started; another pass over it that still hangs around has been left."""
+        for other in self._passes:
+            other.is_over = other.is_over or other.loader == loader
+        self._passes = [other for other in self._passes if not other.is_over]
+        self._is_settled = False
+        begun = Pass(loader, self._now(), length)
+        self._passes.append(begun)
+        return begun
+
+    def end_pass(self, ended: Pass) -> None:
+        """A loader is exhausted, or its iterator was dropped."""
+        if not ended.is_over:
+            ended.is_over = True
+            self._passes = [other for other in self._passes if other is not ended]
+            if self._open is not None and ended.has_trained:
+                self._open.trained_until = self._now()
+
+    def train(self, loss: Loss) -> None:
+        """A loss was computed to be minimised. Where there is no optimizer each one is a step."""
+        self._trains()
+        self._pending.append(loss)
+        if not self.optimizers and not self.awaits_optimizer:
+            self._on_step(self._take("", self._pending))
+        elif len(self._pending) >= MOST_WAITING:
+            self._take_rest(self._pending)
+
+    def step(self, optimizer: str) -> None:
+        """An optimizer has stepped: with several, it takes the losses that ``backward`` has gone through."""
+        self._trains()
+        is_only = len(self.optimizers) == 1
+        if is_only and len(self._pending) == 1 and self._open is not None:
+            self._step_with_one(optimizer, self._open)
+            return
+        self._on_step(self._take(optimizer, [loss for loss in self._pending if is_only or loss.went_back]))
+
+    def evaluate(self, loss: Loss) -> tuple[str, bool]:
+        """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins."""
+        a_pass = next((a_pass for a_pass in reversed(self._passes) if not a_pass.has_trained), None)
+        name = self._set_name(a_pass.loader if a_pass else "")
+        found = self._evaluations.get(name)
+        is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
+        if is_new:
+            self._evaluations[name] = found = _Evaluation(a_pass)
+        assert found is not None
+        self._hold(found.means.setdefault(loss.source, Mean()), loss)
+        self._is_settled = False
+        if self._open is not None:
+            self._open.has_evaluated = True
+        return name, is_new
+
+    def close(self) -> None:
+        """Tell what is known of the epoch that is going on, and of evaluations since the last was told."""
+        if self._open is not None and self._pending:
+            is_only = len(self.optimizers) <= 1
+            self._take_rest([loss for loss in self._pending if is_only or loss.went_back])
+        ended, self._open, self._pending = self._open, None, []
+        if ended is None and not self._evaluations:
+            return
+        if ended is None and self._given is not None:
+            self.index, self._given = self._given, None
+        told = self._told(ended)
+        self._evaluations = {}
+        self._is_fresh = True
+        self._on_epoch(told)
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def batch(self) -> int | None:
+        """Number of the batch that was last drawn from the loader that was last started; None without one."""
+        return self._passes[-1].batches - 1 if self._passes and self._passes[-1].batches else None
+
+    def count_of(self, optimizer: str) -> int:
+        """Steps of an optimizer so far."""
+        return self._counts.get(optimizer, 0)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _trains(self) -> None:
+        """Training goes on: find out whether in a new epoch."""
+        now = self._now()
+        going = self._open
+        if self._is_settled and going is not None:  # nothing has begun since: the way of nearly every step
+            going.trained_until = self._last_event = now
+            return
+        if going is None or self._begins_anew(going):
+            since = min((a_pass.began for a_pass in self._passes if not a_pass.has_trained), default=self._last_event)
+            given, self._given = self._given, None
+            self.close()  # evaluations before the first training too
+            self.index = given if given is not None else self.index + 1
+            self.n_epochs += 1
+            self._is_fresh = False
+            going = self._open = _Open(since, now)
+        for a_pass in self._passes:
+            if a_pass not in going.passes and (not going.has_evaluated or a_pass.has_trained or going.lead is None):
+                a_pass.has_trained = True
+                going.passes.append(a_pass)
+                going.lead = max((going.lead or a_pass, a_pass), key=_leads)
+        going.has_evaluated = False
+        going.trained_until = self._last_event = now
+        self._is_settled = True
+
+    def _begins_anew(self, going: _Open) -> bool:
+        if self._is_fresh:
+            return True
+        if going.lead is None:
+            return going.has_evaluated
+        known = {a_pass.loader for a_pass in going.passes}
+        return any(
+            a_pass not in going.passes
+            and a_pass.loader in known
+            and (a_pass.loader == going.lead.loader or going.lead.is_over)
+            for a_pass in self._passes
+        )
+
+    def _was_evaluating(self) -> bool:
+        return self._open is None or self._open.has_evaluated
+
+    def _step_with_one(self, optimizer: str, going: _Open) -> None:
+        """What :meth:`_take` does, for nearly every step there is: the one loss before it."""
+        loss = self._pending.pop()
+        series = self._names.of("train_loss", (loss.source,))[loss.source]
+        loss.step = number = self._counts.get(optimizer, 0)
+        self._counts[optimizer] = number + 1
+        going.steps[optimizer] = going.steps.get(optimizer, 0) + 1
+        mean = going.means.get(series)
+        if mean is None:
+            mean = going.means[series] = Mean()
+        self._hold(mean, loss)
+        self._on_step(Step(optimizer, number, {series: (loss,)}))
+
+    def _take_rest(self, losses: list[Loss]) -> None:
+        """Losses that no step came after count for the epoch; where none ever came each of them was one."""
+        assert self._open is not None
+        if self.optimizers:
+            last = list(self._open.steps)[-1] if self._open.steps else self.optimizers[0]
+            self._take(last, losses, is_step=False)
+            return
+        self.awaits_optimizer = False
+        for loss in list(losses):
+            self._on_step(self._take("", [loss]))
+
+    def _take(self, optimizer: str, losses: list[Loss], *, is_step: bool = True) -> Step:
+        going = self._open
+        assert going is not None
+        by_source: dict[str, list[Loss]] = {}
+        for loss in losses:
+            by_source.setdefault(loss.source, []).append(loss)
+        base = f"train_loss_{optimizer}" if len(self.optimizers) > 1 else "train_loss"
+        names = self._names.of(base, by_source)
+        for source, taken in by_source.items():
+            for loss in taken:
+                self._hold(going.means.setdefault(names[source], Mean()), loss)
+        number = self._counts.get(optimizer, 0)
+        for loss in losses if is_step else ():
+            loss.step = number
+        if len(losses) == len(self._pending):
+            self._pending = []
+        else:
+            taken_ids = {id(loss) for loss in losses}
+            self._pending = [loss for loss in self._pending if id(loss) not in taken_ids]
+        if is_step:
+            self._counts[optimizer] = number + 1
+            going.steps[optimizer] = going.steps.pop(optimizer, 0) + 1
+        return Step(optimizer, number, {names[source]: taken for source, taken in by_source.items()})
+
+    def _hold(self, mean: Mean, loss: Loss) -> None:
+        mean.waiting.append(loss)
+        if len(mean.waiting) >= MOST_WAITING:
+            mean.take(self._read([waiting.value for waiting in mean.waiting]))
+
+    def _set_name(self, loader: str) -> str:
+        """What the set of a loader is called: the first is ``val``, whatever its loader is called."""
+        if loader not in self._sets:
+            if not self._sets:
+                name = "val"
+            elif "test" in loader.lower() and "test" not in self._sets.values():
+                name = "test"
+            else:
+                name = f"val_{loader}" if loader else "val_without_loader"
+            self._sets[loader] = name
+        return self._sets[loader]
+
+    def _told(self, ended: _Open | None) -> Epoch:
+        metrics: dict[str, Any] = {}
+        means: dict[str, Mean] = dict(ended.means) if ended is not None else {}
+        for name, evaluation in self._evaluations.items():
+            for source, series in self._names.of(f"{name}_loss", evaluation.means).items():
+                means[series] = evaluation.means[source]
+        values = iter(self._read([loss.value for mean in means.values() for loss in mean.waiting]))
+        for name, mean in means.items():
+            mean.take([next(values) for _ in mean.waiting])
+            if mean.samples:
+                metrics[name] = mean.total / mean.samples
+        if ended is not None:
+            metrics |= self._told_of_speed(ended)
+        bad = [mean.not_finite for mean in means.values() if mean.not_finite is not None]
+        return Epoch(self.index, metrics, bad[0] if bad else None)
+
+    def _told_of_speed(self, ended: _Open) -> dict[str, Any]:
+        newer = [a_pass.began for a_pass in self._passes if a_pass not in ended.passes]
+        until = max(min(newer, default=self._now()), ended.trained_until)
+        samples = sum(a_pass.samples for a_pass in ended.passes if a_pass.has_trained)
+        samples = samples or max((mean.samples for mean in ended.means.values()), default=0)
+        told: dict[str, Any] = {"epoch_seconds": until - ended.began}
+        for optimizer, count in ended.steps.items():
+            told["n_steps" if len(self.optimizers) <= 1 else f"n_steps_{optimizer}"] = count
+        seconds = ended.trained_until - ended.began
+        if samples and seconds > 0:
+            told["samples_per_second"] = samples / seconds
+        return told
+
+
+def _leads(a_pass: Pass) -> tuple[bool, int]:
+    """Of loaders side by side the one called after training makes the epochs, else the longest: others are repeated."""
+    return "train" in a_pass.loader.lower(), a_pass.length

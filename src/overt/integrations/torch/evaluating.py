@@ -1,0 +1,125 @@
+"""Predictions and truth seen at the loss of an evaluation: an accuracy for each epoch, a report of the last pass.
+
+Which outputs a loss takes is known by its kind; what nothing is known of is not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from overt.evaluation.predictions import Meaning, Predictions
+from overt.evaluation.report import Report
+from overt.guard import recorded_part
+from overt.run import Run
+
+_MEANINGS: Mapping[str, Meaning] = {
+    "CrossEntropyLoss": "logits",
+    "cross_entropy": "logits",
+    "NLLLoss": "logits",  # logarithms of probabilities: their softmax is these
+    "nll_loss": "logits",
+    "MultiMarginLoss": "logits",
+    "multi_margin_loss": "logits",
+    "BCEWithLogitsLoss": "logits",
+    "binary_cross_entropy_with_logits": "logits",
+    "BCELoss": "probs",
+    "binary_cross_entropy": "probs",
+    "MSELoss": "preds",
+    "mse_loss": "preds",
+    "L1Loss": "preds",
+    "l1_loss": "preds",
+    "SmoothL1Loss": "preds",
+    "smooth_l1_loss": "preds",
+    "HuberLoss": "preds",
+    "huber_loss": "preds",
+}
+
+
+class Evaluations:
+    """The last evaluation of each set of one run."""
+
+    def __init__(self, run: Run, class_names: Sequence[str] | None) -> None:
+        self._run = run
+        self._class_names = class_names
+        self._predictions: dict[str, Predictions] = {}
+        self._right: dict[str, list[tuple[Any, Any]]] = {}
+
+    def add(self, name: str, loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_new: bool) -> None:
+        """Keep what a loss was given, if it is known what that is; nothing is read."""
+        outputs, targets = _arguments(args, kwargs)
+        meaning = _meaning(loss, outputs, targets)
+        if is_new:
+            self._predictions.pop(name, None)
+            self._right.pop(name, None)
+        if meaning is None or outputs.ndim == 0:
+            return
+        if (counted := _right(outputs, targets, meaning)) is not None:
+            self._right.setdefault(name, []).append(counted)
+        if outputs.ndim <= 2 and targets.ndim <= 2:  # pixels and tokens: the accuracy of each, and no report
+            self._predictions.setdefault(name, Predictions()).add(outputs, targets, meaning=meaning)
+
+    def accuracies(self, read: Callable[[Sequence[Any]], Sequence[float]]) -> dict[str, float]:
+        """Share of right answers in each set since it was last asked for."""
+        counted, self._right = self._right, {}
+        flat = [number for pairs in counted.values() for pair in pairs for number in pair]
+        values = iter(read(flat))
+        found: dict[str, float] = {}
+        for name, pairs in counted.items():
+            right = total = 0.0
+            for _ in pairs:
+                right += next(values)
+                total += next(values)
+            if total:
+                found[f"{name}_accuracy"] = right / total
+        return found
+
+    def record(self, epoch: int, is_written: Callable[[str], bool]) -> None:
+        """Record the report of each set's last evaluation, as of ``epoch``, without what was recorded already."""
+        collected, self._predictions = self._predictions, {}
+        for name, predictions in collected.items():
+            with recorded_part(self._run, f"evaluation {name}"):
+                report = self._report(predictions)
+                prefix = f"{name}_"
+                for metric, value in report.metrics.items():
+                    if not is_written(prefix + metric):
+                        self._run.log_metric(prefix + metric, value, epoch=epoch)
+                self._run.log_report_files(report, prefix=prefix)
+
+    def _report(self, predictions: Predictions) -> Report:
+        return predictions.report(class_names=self._class_names)
+
+
+def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a loss was given as its first two arguments."""
+    given = [*args[:2], *(kwargs[name] for name in ("input", "target") if name in kwargs)]
+    return (given[0], given[1]) if len(given) >= 2 else (None, None)
+
+
+def _meaning(loss: Any, outputs: Any, targets: Any) -> Meaning | None:
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return None
+    names = [parent.__name__ for parent in type(loss).__mro__] if isinstance(loss, torch.nn.Module) else []
+    names.append(getattr(loss, "__name__", ""))
+    known = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
+    if known is None and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
+        return "logits"  # a loss of the user's own on scores of classes
+    return known
+
+
+def _right(outputs: Any, targets: Any, meaning: Meaning) -> tuple[Any, Any] | None:
+    """How many answers are right and how many there are, as tensors on their device; None where none can be right."""
+    outputs, targets = outputs.detach(), targets.detach()
+    if meaning == "preds":
+        return None
+    if targets.is_floating_point():
+        if outputs.shape != targets.shape:
+            return None  # probabilities as targets
+        right = (outputs > (0 if meaning == "logits" else 0.5)) == (targets > 0.5)
+        return right.sum(), torch.full_like(right.sum(), right.numel())
+    if outputs.ndim != targets.ndim + 1:
+        return None
+    is_meant = targets >= 0  # a negative target is one to be ignored
+    right = (outputs.argmax(dim=1) == targets) & is_meant
+    return right.sum(), is_meant.sum()

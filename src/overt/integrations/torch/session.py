@@ -1,0 +1,372 @@
+"""What is seen of the trainings of one run, and what of it is recorded when.
+
+Losses stay where they are, as tensors, until an epoch ends; then they are read together. Nothing here raises into
+training: what fails is said once, and what is observed goes on without it. Two things do raise, since the user asked
+for them: ``stop_on_nan`` and ``on_error="raise"``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from overt.capture.training import count_samples, learning_rates, optimizer_params
+from overt.deferred import is_tensor, kept_on_device, read_together
+from overt.errors import OvertError
+from overt.guard import recorded_part
+from overt.integrations.torch.epochs import Epoch, Epochs, Loss, Pass, Step
+from overt.integrations.torch.evaluating import Evaluations
+from overt.integrations.torch.functional import FunctionalLosses
+from overt.integrations.torch.options import Options
+from overt.run import Run
+
+_SAMPLED_EVERY = 10
+_MOST_STEPS = 64
+_LONGEST_S = 0.25
+"""How many steps, and how long, wait to be recorded together."""
+
+
+class LossNotFinite(OvertError, ArithmeticError):
+    """The loss became NaN or infinite, and ``stop_on_nan=True`` asked for an end."""
+
+
+class Session:
+    """Watches all calls that record into one run.
+
+    Attributes
+    ----------
+    written : dict
+        Value of each series that was recorded at an epoch's end, by epoch and name.
+    """
+
+    def __init__(self, run: Run, options: Options) -> None:
+        self.run = run
+        self.options = options
+        self.epochs = Epochs(read_together, self._record_epoch, self._record_step, time.perf_counter)
+        self.evaluations = Evaluations(run, options.class_names) if options.evaluate else None
+        self.written: dict[tuple[int, str], float] = {}
+        self.functional: FunctionalLosses | None = None
+        self.batches: dict[str, Any] = {}
+        self.n_losses = 0
+        self._is_watching = False
+        self._failed: set[str] = set()
+        self._models: list[torch.nn.Module] = []
+        self._optimizers: dict[str, weakref.ref[Any]] = {}
+        self._seen_in_step: set[str] | None = None
+        self._rates: dict[str, dict[str, Any]] = {}
+        self._norms: list[tuple[str, Any]] = []
+        self._steps: list[tuple[Step, list[tuple[str, Any]]]] = []
+        self._steps_since = 0.0
+        self._has_been_bad = False
+
+    # -- a call --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watching(self, models: Sequence[torch.nn.Module], *, without_loss: bool, has_loaders: bool) -> Iterator[None]:
+        """Watch while the block runs.
+
+        Parameters
+        ----------
+        models : sequence of modules
+            Whose mode says whether they are trained.
+        without_loss : bool
+            Whether losses are to be looked for in ``torch.nn.functional``.
+        has_loaders : bool
+            Whether there are batches to choose among for that; else all are looked at.
+        """
+        before = self._is_watching, self._models, self.functional
+        self._is_watching = True
+        self._models = [*self._models, *models]
+        if without_loss and self.functional is None:
+            with self._part("losses"):
+                self.functional = FunctionalLosses(self, self.run)
+                self.functional.resume()
+                every = self.options.every_n_steps or _SAMPLED_EVERY
+                if has_loaders and every > 1:
+                    self.run.set_tag("overt.losses_seen", f"those of every {every}th step of the training")
+        try:
+            yield
+        finally:
+            if self.functional is not before[2] and self.functional is not None:
+                self.functional.suspend()
+            self._is_watching, self._models, self.functional = before
+
+    def name_of_optimizer(self, name: str, optimizer: Any) -> str:
+        """What an optimizer is called in this run, under whatever name a call has it."""
+        for known, other in self._optimizers.items():
+            if other() is optimizer:
+                return known
+        base, count = name, 1
+        while name in self._optimizers:
+            count += 1
+            name = f"{base}_{count}"
+        self._optimizers[name] = weakref.ref(optimizer)
+        self.epochs.optimizers.append(name)
+        return name
+
+    def found_optimizer(self, optimizer: Any) -> str:
+        """What an optimizer is called that was not among the arguments; a new one's settings are recorded."""
+        is_known = any(other() is optimizer for other in self._optimizers.values())
+        name = self.name_of_optimizer("optimizer", optimizer)
+        if not is_known:
+            with self._part("params"):
+                for setting, value in optimizer_params([optimizer]).items():
+                    if setting not in self.run.params:
+                        self.run.log_param(setting, value)
+        return name
+
+    def report(self, points: Iterable[tuple[str, Any, int]]) -> None:
+        """Record what the function itself says; another value than what was measured gets a name of its own."""
+        for name, value, epoch in points:
+            known = self.written.get((epoch, name))
+            if known is None or float(value) != known:
+                self.run.log_metric(name if known is None else f"reported_{name}", value, epoch=epoch)
+        self.run.flush()
+
+    def close_epoch(self) -> None:
+        """An epoch ends here, if one is going on."""
+        with self._part("epoch"):
+            self.epochs.close()
+            self._record_steps()
+
+    def failed_part(self, part: str, error: Exception) -> None:
+        """Say that ``part`` could not be recorded, once."""
+        if self.run.is_strict or part not in self._failed:
+            self._failed.add(part)
+            with recorded_part(self.run, part):
+                raise error
+
+    # -- what the observers tell ---------------------------------------------------------------------------------------
+
+    def pass_begun(self, loader: str, length: int) -> Pass | None:
+        """A loader was started."""
+        if not self._is_watching:
+            return None
+        with self._part("passes"):
+            self._seen_in_step = None
+            return self.epochs.begin_pass(loader, length)
+        return None
+
+    def batch_drawn(self, drawn_in: Pass, batch: Any) -> None:
+        """A loader has given a batch."""
+        if not self._is_watching:
+            return
+        try:
+            drawn_in.batches += 1
+            drawn_in.samples += count_samples(batch) or 0
+            self._seen_in_step = None
+            if self.functional is not None:
+                self.functional.set(self._is_to_be_sampled(drawn_in))
+        except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
+            self.failed_part("batches", error)
+
+    def pass_ended(self, ended: Pass) -> None:
+        """A loader is exhausted or has been left."""
+        with self._part("passes"):
+            self.epochs.end_pass(ended)
+
+    def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+        """A loss was computed: to be minimised if there is a graph behind it, else for its value alone."""
+        if not self._is_watching:
+            return
+        try:
+            self._see_loss(source, function, args, kwargs, output)
+        except LossNotFinite:
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
+            self.failed_part(f"loss {source}", error)
+
+    def model_called(self, name: str, model: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """A model is about to see its first batch: a few rows of it are kept."""
+        with self._part("input example"):
+            self.batches[name] = first_samples(dict(kwargs) if kwargs and not args else args, 5)
+
+    def step_begins(self, name: str, optimizer: Any, has_closure: bool) -> None:
+        """An optimizer is about to step."""
+        if not self._is_watching:
+            return
+        self._seen_in_step = set() if has_closure else None
+        if self.options.gradient_norm:
+            with self._part("gradient norm"):
+                self._see_gradients(name, optimizer)
+
+    def stepped(self, name: str, optimizer: Any) -> None:
+        """An optimizer has stepped."""
+        if not self._is_watching:
+            return
+        self._seen_in_step = None
+        try:
+            self.epochs.step(name)
+            rates = learning_rates([optimizer])
+            for key, rate in rates.items():
+                if type(rate) is not float and isinstance(rate, torch.Tensor):
+                    rates[key] = kept_on_device(rate)
+            self._rates[name] = rates
+        except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
+            self.failed_part("steps", error)
+
+    # -- losses and steps ----------------------------------------------------------------------------------------------
+
+    def _see_loss(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+        tensor = _tensor_of(output)
+        self.n_losses += 1
+        is_training = tensor.requires_grad
+        if is_training and self._seen_in_step is not None:
+            if source in self._seen_in_step:
+                return  # a closure is asked again and again: the first answer is the loss of the step
+            self._seen_in_step.add(source)
+        value = tensor.detach()
+        value = value.clone() if value.ndim == 0 else kept_on_device(value.double().mean())
+        first = args[0] if args else None
+        if isinstance(first, torch.Tensor) and first.ndim > 0:
+            samples = len(first)
+        else:
+            samples = count_samples([*args, *kwargs.values()]) or 1
+        reduction = kwargs.get("reduction", getattr(function, "reduction", "mean"))
+        loss = Loss(source, value, samples, is_sum=reduction == "sum")
+        loss.batch = self.epochs.batch
+        if self.options.stop_on_nan:
+            self._require_finite(loss)
+        if is_training:
+            if len(self.epochs.optimizers) != 1:
+                _mark_when_backward(tensor, loss)
+            self.epochs.train(loss)
+            return
+        name, is_new = self.epochs.evaluate(loss)
+        if self.evaluations is not None:
+            try:
+                self.evaluations.add(name, function, args, kwargs, is_new=is_new)
+            except Exception as error:  # noqa: BLE001 - the loss itself stands
+                self.failed_part("evaluation", error)
+
+    def _is_to_be_sampled(self, drawn_in: Pass) -> bool:
+        """Whether the losses of the batch just drawn are to be seen: all of an evaluation, some of a training."""
+        models = [model for model in self._models if hasattr(model, "training")]
+        if not torch.is_grad_enabled() or (models and not any(model.training for model in models)):
+            return True
+        optimizers = self.epochs.optimizers
+        number = sum(map(self.epochs.count_of, optimizers)) if optimizers else drawn_in.batches - 1
+        return number % (self.options.every_n_steps or _SAMPLED_EVERY) == 0
+
+    def _record_step(self, step: Step) -> None:
+        every = self.options.every_n_steps
+        # with the scoped hook only some losses were seen, and all of those count
+        if not every or step.number % every == 0 or self.functional is not None:
+            norms, self._norms = self._norms, []
+            self._steps.append((step, norms))
+            now = time.perf_counter()
+            if len(self._steps) == 1:
+                self._steps_since = now
+            elif len(self._steps) >= _MOST_STEPS or now - self._steps_since > _LONGEST_S:
+                self._record_steps()
+
+    def _record_steps(self) -> None:
+        """Record the steps of the last moment together: one after the other each costs three times as much."""
+        steps, self._steps = self._steps, []
+        for step, norms in steps:
+            for series, losses in step.losses.items():
+                self.run.log_metric(f"{series}_step", _mean(losses), step=step.number)
+            for name, norm in norms:
+                self.run.log_metric(name, norm, step=step.number)
+
+    def _see_gradients(self, name: str, optimizer: Any) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if gradients:
+            norm = torch.nn.utils.get_total_norm([gradient.detach() for gradient in gradients])
+            self._norms.append((f"grad_norm{self._suffix(name)}_step", norm))
+
+    def _suffix(self, optimizer: str) -> str:
+        return f"_{optimizer}" if len(self.epochs.optimizers) > 1 else ""
+
+    def _require_finite(self, loss: Loss) -> None:
+        number = float(loss.value)
+        if not math.isfinite(number):
+            place = f"epoch {max(self.epochs.index, 0)}{loss.place}"
+            self._say_not_finite(loss.source, number, place)
+            raise LossNotFinite(
+                f"the loss {loss.source!r} is {number} in {place}, and stop_on_nan=True ends the training"
+            )
+
+    def _say_not_finite(self, source: str, number: float, place: str) -> None:
+        if not self._has_been_bad:
+            self._has_been_bad = True
+            self.run.set_tag("overt.loss_not_finite", f"{source} was {number} in {place}")
+            self.run.warn(
+                f"the loss {source!r} of run {self.run.name} was {number} in {place}. "
+                "To stop there: @track_training(stop_on_nan=True)"
+            )
+
+    # -- epochs --------------------------------------------------------------------------------------------------------
+
+    def _record_epoch(self, epoch: Epoch) -> None:
+        self._record_steps()
+        metrics = dict(epoch.metrics)
+        for name, rates in self._rates.items():
+            for key, rate in rates.items():
+                metrics[key.replace("lr", f"lr{self._suffix(name)}", 1)] = rate
+        self._rates = {}
+        if self.evaluations is not None:
+            metrics |= self.evaluations.accuracies(read_together)
+        for name, value in metrics.items():
+            self.run.log_metric(name, value, epoch=epoch.index)
+            if not is_tensor(value):
+                self.written[epoch.index, name] = value
+        if epoch.not_finite is not None:
+            loss, value = epoch.not_finite
+            self._say_not_finite(loss.source, value, f"epoch {epoch.index}{loss.place}")
+        self.run.flush()
+
+    @contextmanager
+    def _part(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except LossNotFinite:
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
+            self.failed_part(part, error)
+
+
+def first_samples(batch: Any, count: int) -> Any:
+    """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
+    if hasattr(batch, "detach"):
+        return (batch[:count] if batch.ndim else batch).detach().clone()
+    if isinstance(batch, Mapping):
+        return {name: first_samples(item, count) for name, item in batch.items()}
+    if isinstance(batch, list | tuple):
+        return tuple(first_samples(item, count) for item in batch)
+    return batch
+
+
+def _tensor_of(output: Any) -> torch.Tensor:
+    """The loss in what a loss returned: itself, the item ``loss`` of a mapping, or the first of several."""
+    if isinstance(output, Mapping):
+        output = output["loss"] if "loss" in output else next(iter(output.values()))
+    elif isinstance(output, list | tuple):
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        raise TypeError(f"it returned a {type(output).__name__} and no tensor")
+    return output
+
+
+def _mean(losses: Sequence[Loss]) -> Any:
+    """Mean over the samples of a step's losses, on their device; of one loss, itself."""
+    if len(losses) == 1:
+        loss = losses[0]
+        return loss.value / loss.samples if loss.is_sum else loss.value
+    samples = sum(loss.samples for loss in losses)
+    parts = [loss.value if loss.is_sum else loss.value * loss.samples for loss in losses]
+    return torch.stack([part.to(parts[0]) for part in parts]).sum() / samples
+
+
+def _mark_when_backward(tensor: torch.Tensor, loss: Loss) -> None:
+    def mark(gradient: Any) -> None:
+        loss.went_back = True
+
+    register: Any = tensor.register_hook  # torch does not type it
+    register(mark)

@@ -1,0 +1,168 @@
+"""Which run a call records into, and when that run ends.
+
+A call is a training of its own, and its run ends with it, unless it is one epoch of a longer one: it takes an
+``epoch``, or it made one pass over its data with an optimizer that it was given and takes no number of epochs. Then its
+run stays open for the calls that follow with the same model and optimizer, until the script ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from overt.guard import recorded_part
+from overt.integrations.torch.arguments import Observed
+from overt.integrations.torch.options import Options
+from overt.integrations.torch.session import Session
+from overt.models.torch import torch_model
+from overt.run import Run, current_run
+
+_NUMBERS_OF_EPOCHS = frozenset("epochs n_epochs num_epochs max_epochs nb_epochs number_of_epochs total_epochs".split())
+
+
+@dataclass(eq=False)
+class Training:
+    """All calls that record into one run."""
+
+    session: Session
+    is_owned: bool
+    is_left_open: bool = False
+    depth: int = 0
+    functions: dict[str, int] = field(default_factory=dict)
+    models: weakref.WeakSet[torch.nn.Module] = field(default_factory=weakref.WeakSet)
+    optimizers: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    to_save: dict[str, torch.nn.Module] = field(default_factory=dict)
+    had_optimizer: bool = False
+    n_yielded: int = 0
+    _hooked: set[int] = field(default_factory=set)
+    _files: set[str] = field(default_factory=set)
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.session.run
+
+    def goes_on_in(self, observed: Observed) -> bool:
+        """Whether a call is a part of this training: the same model, with the same optimizer where it has one."""
+        if not any(_inner(model) in self.models for model in observed.models.values()):
+            return False
+        optimizers = observed.optimizers.values()
+        return not optimizers or not self.had_optimizer or any(known in self.optimizers for known in optimizers)
+
+    def joined_by(self, function: str, observed: Observed) -> int:
+        """Remember what a call has; how many calls of the function there were before."""
+        count = self.functions.get(function, 0)
+        self.functions[function] = count + 1
+        for model in observed.models.values():
+            self.models.add(_inner(model))
+        for optimizer in observed.optimizers.values():
+            self.had_optimizer = True
+            self.optimizers.add(optimizer)
+        return count
+
+    def save_later(self, observed: Observed, returned: torch.nn.Module | None) -> None:
+        """Keep the models of a call; one that it returned is what it is about."""
+        models = observed.models
+        if returned is not None:
+            models = {next((name for name, known in models.items() if known is returned), "model"): returned}
+        for name, model in models.items():
+            if not any(_inner(kept) is _inner(model) for kept in self.to_save.values()):
+                self.to_save[name] = model
+
+    @contextmanager
+    def hooking(self, thing: object) -> Iterator[bool]:
+        """Whether ``thing`` has no hooks of this training yet; it has while the block lasts."""
+        is_new = id(thing) not in self._hooked
+        self._hooked.add(id(thing))
+        try:
+            yield is_new
+        finally:
+            if is_new:
+                self._hooked.discard(id(thing))
+
+    def has_hooked(self, thing: object) -> bool:
+        """Whether ``thing`` has hooks of this training."""
+        return id(thing) in self._hooked
+
+    def is_new_file(self, path: str) -> bool:
+        """Whether nothing was recorded as ``path`` yet; it will be now."""
+        is_new = path not in self._files
+        self._files.add(path)
+        return is_new
+
+    def leave_open(self) -> None:
+        """Expect more calls: report and model are recorded when the run ends."""
+        if not self.is_left_open:
+            self.is_left_open = True
+            self.run.call_at_end(lambda run: self.conclude())
+
+    def conclude(self) -> None:
+        """Record what the training has come to: the report of its last evaluation, and its model."""
+        models, self.to_save = self.to_save, {}
+        session = self.session
+        session.close_epoch()
+        if session.evaluations is not None:
+            index = session.epochs.index
+            session.evaluations.record(index, lambda name: (index, name) in session.written)
+        if session.options.log_model and self.run.status in ("RUNNING", "FINISHED"):
+            for name, model in models.items():
+                self._save("model" if len(models) == 1 else name, name, model)
+        session.batches.clear()
+
+    def _save(self, saved_as: str, name: str, model: torch.nn.Module) -> None:
+        run = self.run
+        with recorded_part(run, saved_as if saved_as == "model" else f"model {saved_as}"):
+            params = {key: value for key, value in run.params.items() if len(value) <= 250}
+            files = torch_model(_inner(model), self.session.batches.get(name), params=params)
+            run.log_model(files, name=saved_as)
+            if files.notes:
+                run.set_tag("overt.model_note", "; ".join(files.notes))
+
+
+def is_one_epoch(parameters: Iterable[str], *, n_epochs: int) -> bool:
+    """Whether a call was one epoch of many: what it takes says so, else what it did."""
+    names = set(parameters)
+    return "epoch" in names or (n_epochs == 1 and not names & _NUMBERS_OF_EPOCHS)
+
+
+_lock = threading.Lock()
+_trainings: dict[str, Training] = {}
+
+
+def training_for(function: str, observed: Observed, options: Options, given: Run | None) -> Training:
+    """The training that a call belongs to: one that is going on, or a new one."""
+    current = current_run()
+    run = options.run or given
+    if run is None and current is not None and options.parent is None and options.run_name is None:
+        run = current if current.status == "RUNNING" and not observed.models else None
+    with _lock:
+        ended = [key for key, known in _trainings.items() if known.run.status != "RUNNING"]
+        for key in ended:
+            del _trainings[key]
+        going = list(_trainings.values())
+    if run is None:
+        for known in reversed(going):
+            is_here = known.run is current if current is not None else known.is_owned
+            is_child = current is not None and known.is_owned and known.run.spec.parent_key == current.key
+            if (is_here or is_child) and known.goes_on_in(observed):
+                return known
+    hook = options.open_run(function, run=run)
+    with _lock:
+        if hook.run.key not in _trainings:
+            _trainings[hook.run.key] = Training(Session(hook.run, options), hook.owned)
+        return _trainings[hook.run.key]
+
+
+def _inner(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, within what compiles it or spreads it over devices."""
+    for attribute in ("_orig_mod", "module"):
+        inner = getattr(model, attribute, None)
+        if isinstance(inner, torch.nn.Module) and type(model).__module__.startswith("torch."):
+            return _inner(inner)
+    return model

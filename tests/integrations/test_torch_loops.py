@@ -1,0 +1,738 @@
+"""Loops that know nothing of overt: what is recorded of them is what they would have written down themselves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import overt
+from overt.stores.memory import MemoryRun
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("wrapt")
+
+from torch.nn import functional  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+
+from overt.integrations.torch.decorator import track_training  # noqa: E402
+from overt.integrations.torch.observers import is_observer  # noqa: E402
+from overt.integrations.torch.session import LossNotFinite  # noqa: E402
+
+
+@pytest.fixture
+def captured() -> Iterator[list[MemoryRun]]:
+    with overt.testing.captured_runs() as runs:
+        yield runs
+
+
+@dataclass
+class Parts:
+    model: Any
+    train_loader: Any
+    val_loader: Any
+    criterion: Any
+    optimizer: Any
+
+    def values(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def parts(criterion: Any = None, *, optimizer: str = "Adam", lr: float = 0.01, **settings: Any) -> Parts:
+    """The same small problem each time: dropout, shuffling and a last batch that is shorter."""
+    torch.manual_seed(0)
+    X = torch.randn(50, 4)
+    y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    return Parts(
+        model,
+        DataLoader(TensorDataset(X, y), 8, shuffle=True),
+        DataLoader(TensorDataset(X[:20], y[:20]), 7),
+        criterion or torch.nn.CrossEntropyLoss(),
+        getattr(torch.optim, optimizer)(model.parameters(), lr=lr, **settings),
+    )
+
+
+def fit(model, train_loader, val_loader, criterion, optimizer, epochs=3):
+    log = []
+    for _ in range(epochs):
+        model.train()
+        total = count = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(x)
+            count += len(x)
+        row = {"train_loss": total / count}
+        model.eval()
+        total = right = count = 0
+        with torch.no_grad():
+            for x, y in val_loader:
+                out = model(x)
+                total += criterion(out, y).item() * len(x)
+                right += (out.argmax(1) == y).sum().item()
+                count += len(x)
+        log.append({**row, "val_loss": total / count, "val_accuracy": right / count})
+    return log
+
+
+def series(run: MemoryRun, name: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in run.history if point.name == name]
+
+
+def same_weights(one: Any, other: Any) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+def both(loop: Callable[..., Any], make: Callable[[], Parts] = parts, **keywords: Any) -> tuple[Any, Any, Parts]:
+    """Run a loop bare and decorated: weights must not differ by a bit, nor what is left of the random numbers."""
+    bare = make()
+    expected = loop(**bare.values())
+    state = torch.get_rng_state()
+    decorated = make()
+    result = (track_training(**keywords)(loop) if keywords else track_training(loop))(**decorated.values())
+    assert torch.equal(state, torch.get_rng_state()), "random numbers were drawn that the bare loop does not draw"
+    assert same_weights(bare.model, decorated.model)
+    return expected, result, decorated
+
+
+# -- the numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_twenty_epochs_are_those_of_a_log_by_hand_to_the_last_bit(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        return fit(model, train_loader, val_loader, criterion, optimizer, epochs=20)
+
+    expected, result, _ = both(loop)
+    assert result == expected
+    for name in ("train_loss", "val_loss", "val_accuracy"):
+        assert series(captured[0], name) == [(epoch, row[name]) for epoch, row in enumerate(expected)]
+    assert not [name for name in captured[0].metrics if name.startswith("reported_")]
+    matrix = json.loads(captured[0].artifacts["val_confusion_matrix.json"])["matrix"]
+    assert sum(map(sum, matrix)) == 20  # of the last evaluation alone
+
+
+def test_the_steps_have_the_losses_that_item_gives(captured: list[MemoryRun]) -> None:
+    seen: list[float] = []
+    drawn: list[float] = []
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        batches = iter(train_loader)  # draws the seed of the shuffling, so before the next line
+        drawn.append(torch.rand(1).item())
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            seen.append(loss.item())
+            optimizer.step()
+
+    both(loop)
+    assert drawn[0] == drawn[1]
+    assert series(captured[0], "train_loss_step") == list(enumerate(seen[7:]))
+    assert captured[0].metrics["n_steps"] == 7
+
+
+@pytest.mark.parametrize("how", ["sum", "none"])
+def test_a_reduction_by_sum_or_none_gives_the_mean_over_samples(captured: list[MemoryRun], how: str) -> None:
+    def make() -> Parts:
+        return parts(torch.nn.CrossEntropyLoss(reduction=how), lr=0.001)
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        total = count = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y).sum()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            count += len(x)
+        return total / count
+
+    expected, _, _ = both(loop, make)
+    assert captured[0].metrics["train_loss"] == pytest.approx(expected, rel=0 if how == "sum" else 1e-6, abs=0)
+
+
+def test_the_learning_rate_is_the_one_that_the_epoch_was_trained_with(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+        for _ in range(3):
+            fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+            scheduler.step()
+
+    both(loop)
+    assert series(captured[0], "lr") == [(0, 0.01), (1, 0.005), (2, 0.0025)]
+    assert captured[0].params["lr"] == "0.01"
+
+
+def test_each_group_has_its_learning_rate(captured: list[MemoryRun]) -> None:
+    made = parts()
+    head, tail = made.model[0], made.model[3]
+    groups = [{"params": head.parameters(), "lr": 0.1}, {"params": tail.parameters(), "lr": 0.2}]
+    made.optimizer = torch.optim.SGD(groups)
+    track_training(fit)(**made.values(), epochs=1)
+    assert (captured[0].metrics["lr.group_0"], captured[0].metrics["lr.group_1"]) == (0.1, 0.2)
+
+
+def test_an_epoch_has_its_seconds_and_its_speed(captured: list[MemoryRun]) -> None:
+    track_training(fit)(**parts().values())
+    assert [step for step, _ in series(captured[0], "epoch_seconds")] == [0, 1, 2]
+    for (_, seconds), (_, speed) in zip(
+        series(captured[0], "epoch_seconds"), series(captured[0], "samples_per_second"), strict=True
+    ):
+        assert 0 < seconds < 10
+        assert speed >= 50 / seconds
+
+
+def test_gradient_norms_are_recorded_on_request(captured: list[MemoryRun]) -> None:
+    norms = []
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9).item())
+            optimizer.step()
+
+    both(loop, gradient_norm=True)
+    assert [value for _, value in series(captured[0], "grad_norm_step")] == pytest.approx(norms[7:], rel=1e-6)
+
+
+# -- loops of other shapes ---------------------------------------------------------------------------------------------
+
+
+def test_accumulated_losses_are_not_scaled_and_belong_to_one_step(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        total = count = 0
+        for index, (x, y) in enumerate(train_loader):
+            loss = criterion(model(x), y)
+            total += loss.item() * len(x)
+            count += len(x)
+            loss /= 2
+            loss.backward()
+            if index % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+        return total / count
+
+    expected, _, _ = both(loop)
+    assert captured[0].metrics["train_loss"] == expected
+    assert captured[0].metrics["n_steps"] == 3
+
+
+def test_a_closure_counts_once_a_step(captured: list[MemoryRun]) -> None:
+    def make() -> Parts:
+        return parts(optimizer="LBFGS", lr=0.1, max_iter=4)
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        model.eval()
+        first = []
+        for x, y in train_loader:
+
+            def closure(x=x, y=y):
+                optimizer.zero_grad()
+                loss = criterion(model(x), y)
+                loss.backward()
+                return loss
+
+            first.append(optimizer.step(closure).item())
+        return first
+
+    expected, _, _ = both(loop, make)
+    assert [value for _, value in series(captured[0], "train_loss_step")] == expected
+
+
+def test_a_grad_scaler_changes_no_loss(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        total = count = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = criterion(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            total += loss.item() * len(x)
+            count += len(x)
+        return total / count
+
+    expected, _, _ = both(loop)
+    assert captured[0].metrics["train_loss"] == expected
+    assert captured[0].metrics["n_steps"] == 7
+
+
+def test_epochs_that_are_left_early_are_epochs(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(3):
+            for index, (x, y) in enumerate(train_loader):
+                if index == 2:
+                    break
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+
+    both(loop)
+    assert series(captured[0], "n_steps") == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_loaders_side_by_side_are_one_epoch_and_a_shorter_one_may_start_again(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(2):
+            others = iter(val_loader)
+            for x, y in train_loader:
+                try:
+                    more, _ = next(others)
+                except StopIteration:
+                    others = iter(val_loader)
+                    more, _ = next(others)
+                optimizer.zero_grad()
+                (criterion(model(x), y) + model(more).pow(2).mean()).backward()
+                optimizer.step()
+
+    both(loop)
+    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
+
+
+def test_an_evaluation_in_the_middle_ends_no_epoch(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(2):
+            for index, (x, y) in enumerate(train_loader):
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+                if index % 3 == 2:
+                    with torch.no_grad():
+                        for a, b in val_loader:
+                            criterion(model(a), b)
+
+    both(loop)
+    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
+    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+
+
+def test_an_evaluation_on_the_training_data_is_no_training(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(2):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in train_loader:
+                    criterion(model(x), y)
+
+    both(loop)
+    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
+    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+
+
+def test_without_loaders_an_evaluation_separates_epochs(captured: list[MemoryRun]) -> None:
+    X, y = torch.randn(16, 4), torch.arange(16) % 3
+
+    def loop(model, criterion, optimizer):
+        for _ in range(3):
+            for begin in (0, 8):
+                optimizer.zero_grad()
+                criterion(model(X[begin : begin + 8]), y[begin : begin + 8]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                criterion(model(X), y)
+
+    made = parts()
+    track_training(loop)(made.model, made.criterion, made.optimizer)
+    assert series(captured[0], "n_steps") == [(0, 2), (1, 2), (2, 2)]
+    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1, 2]
+
+
+def test_validation_and_test_have_their_own_names(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, test_loader, criterion, optimizer):
+        fit(model, train_loader, val_loader, criterion, optimizer, epochs=2)
+        with torch.no_grad():
+            for x, y in test_loader:
+                criterion(model(x), y)
+
+    made = parts()
+    track_training(loop)(**made.values(), test_loader=DataLoader(made.val_loader.dataset, 4))
+    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+    assert [step for step, _ in series(captured[0], "test_loss")] == [1]
+    assert captured[0].metrics["test_accuracy"] == captured[0].metrics["val_accuracy"]
+    assert "test_confusion_matrix.json" in captured[0].artifacts
+
+
+def test_an_evaluation_before_the_first_epoch_is_of_the_epoch_before_it(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        with torch.no_grad():
+            for x, y in val_loader:
+                criterion(model(x), y)
+        fit(model, train_loader, val_loader, criterion, optimizer, epochs=2)
+
+    both(loop)
+    assert [step for step, _ in series(captured[0], "val_loss")] == [-1, 0, 1]
+
+
+def test_two_optimizers_that_share_a_loss_each_have_their_own(captured: list[MemoryRun]) -> None:
+    def loop(generator, discriminator, loader, criterion, opt_g, opt_d, log, epochs=1):
+        for (real,) in loader:
+            ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
+            fake = generator(torch.randn(len(real), 2))
+            loss_d = criterion(discriminator(real), ones)
+            loss_g = criterion(discriminator(fake), ones)
+            loss_d.backward()
+            opt_d.step()
+            opt_d.zero_grad()
+            fake = generator(torch.randn(len(real), 2))
+            loss_g = criterion(discriminator(fake), ones + zeros)
+            loss_g.backward()
+            opt_g.step()
+            opt_g.zero_grad()
+            log.append((loss_d.item(), loss_g.item()))
+
+    torch.manual_seed(1)
+    generator, discriminator = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    opt_g = torch.optim.SGD(generator.parameters(), 0.1)
+    opt_d = torch.optim.SGD(discriminator.parameters(), 0.2)
+    loader = DataLoader(TensorDataset(torch.randn(12, 2)), 4)
+    log: list[tuple[float, float]] = []
+    track_training(loop)(generator, discriminator, loader, torch.nn.BCEWithLogitsLoss(), opt_g, opt_d, log)
+    run = captured[0]
+    assert series(run, "train_loss_opt_d_step") == list(enumerate(d for d, _ in log))
+    assert series(run, "train_loss_opt_g_step") == list(enumerate(g for _, g in log))
+    assert (run.metrics["lr_opt_g"], run.metrics["lr_opt_d"]) == (0.1, 0.2)
+    assert "train_loss" not in run.metrics
+    assert set(run.models) == {"generator", "discriminator"}
+
+
+def test_two_losses_of_one_step_each_have_their_name(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, ce_loss, l1_loss, optimizer):
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            out = model(x)
+            (ce_loss(out, y) + l1_loss(out, torch.zeros_like(out))).backward()
+            optimizer.step()
+
+    made = parts()
+    track_training(loop)(made.model, made.train_loader, made.criterion, torch.nn.L1Loss(), made.optimizer)
+    assert {"train_loss_ce_loss", "train_loss_l1_loss"} <= set(captured[0].metrics)
+    assert "train_loss" not in captured[0].metrics
+
+
+# -- losses that are functions -----------------------------------------------------------------------------------------
+
+
+def test_a_loss_function_among_the_arguments_is_observed(captured: list[MemoryRun]) -> None:
+    expected, _, _ = both(fit, lambda: parts(functional.cross_entropy))
+    assert series(captured[0], "train_loss") == [(epoch, row["train_loss"]) for epoch, row in enumerate(expected)]
+
+
+def test_a_loss_that_is_no_argument_is_seen_at_every_tenth_step_and_in_whole_evaluations(
+    captured: list[MemoryRun],
+) -> None:
+    log = []
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(2):
+            model.train()
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(model(x), y)
+                loss.backward()
+                optimizer.step()
+                log.append(loss.item())
+            model.eval()
+            with torch.no_grad():
+                total = 0
+                for x, y in val_loader:
+                    total += functional.cross_entropy(model(x), y).item() * len(x)
+        return total / 20
+
+    def make() -> Parts:
+        made = parts()
+        made.criterion = None
+        return made
+
+    expected, _, _ = both(loop, make)
+    run = captured[0]
+    assert series(run, "train_loss_step") == [(step, log[14:][step]) for step in (0, 10)]
+    assert run.metrics["val_loss"] == expected
+    assert run.metrics["n_steps"] == 7
+    assert "val_confusion_matrix.json" in run.artifacts
+    assert run.tags["overt.losses_seen"] == "those of every 10th step of the training"
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_every_step_of_such_a_loss_on_request(captured: list[MemoryRun]) -> None:
+    log = []
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        total = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            with torch.device("cpu"):
+                loss = torch.nn.CrossEntropyLoss()(model(x), y)
+            loss.backward()
+            optimizer.step()
+            log.append(loss.item())
+            total += loss.item() * len(x)
+        return total / 50
+
+    def make() -> Parts:
+        made = parts()
+        made.criterion = None
+        return made
+
+    expected, _, _ = both(loop, make, every_n_steps=1)
+    assert captured[0].metrics["train_loss"] == expected
+    assert [value for _, value in series(captured[0], "train_loss_step")] == log[7:]
+
+
+def test_the_scoped_hook_never_takes_the_place_of_the_users_own(captured: list[MemoryRun]) -> None:
+    from torch.overrides import BaseTorchFunctionMode, _get_current_function_mode_stack
+
+    def loop(model, train_loader, optimizer):
+        batches = iter(train_loader)
+        for _ in range(2):
+            next(batches)
+            optimizer.step()  # after the second it lies no longer on the stack
+        with BaseTorchFunctionMode() as own:
+            for x, y in train_loader:
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                break
+        assert own not in _get_current_function_mode_stack()
+        for index, (x, y) in enumerate(train_loader):
+            with BaseTorchFunctionMode() as own:
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            assert own not in _get_current_function_mode_stack()
+            if index == 1:
+                break
+
+    made = parts()
+    with BaseTorchFunctionMode() as around:
+        track_training(every_n_steps=2)(loop)(made.model, made.train_loader, made.optimizer)
+        assert _get_current_function_mode_stack() == [around]
+
+
+def test_every_n_steps_thins_the_series_of_steps_and_not_the_epochs(captured: list[MemoryRun]) -> None:
+    expected, _, _ = both(fit, every_n_steps=5)
+    assert [step for step, _ in series(captured[0], "train_loss_step")] == [0, 5, 10, 15, 20]
+    assert series(captured[0], "train_loss") == [(epoch, row["train_loss"]) for epoch, row in enumerate(expected)]
+
+
+def test_observe_names_what_does_not_look_like_a_loss_or_a_loader(captured: list[MemoryRun]) -> None:
+    made = parts()
+    batches = [(x, y) for x, y in made.train_loader]
+
+    def loop(model, data, measure, optimizer):
+        for _ in range(2):
+            for x, y in data:
+                optimizer.zero_grad()
+                measure(model(x), y).backward()
+                optimizer.step()
+
+    def measure(out, y):
+        return functional.cross_entropy(out, y)
+
+    track_training(observe=["data", "measure"])(loop)(made.model, batches, measure, made.optimizer)
+    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
+    assert len(series(captured[0], "train_loss_step")) == 14
+
+
+# -- where things lie --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bundle:
+    loaders: dict[str, Any]
+    criteria: tuple[Any, ...]
+    optimizer: Any
+    lr: float = 0.5
+
+
+def test_losses_and_loaders_are_found_in_containers_which_are_left_as_they_were(captured: list[MemoryRun]) -> None:
+    made = parts(functional.cross_entropy)
+    bundle = Bundle({"train": made.train_loader, "val": made.val_loader}, (made.criterion, 3), made.optimizer)
+    seen = []
+
+    def loop(model, bundle):
+        seen.append(bundle)
+        bundle.loaders["note"] = "kept"
+        fit(model, bundle.loaders["train"], bundle.loaders["val"], bundle.criteria[0], bundle.optimizer)
+
+    track_training(loop)(made.model, bundle)
+    assert seen[0] is bundle
+    assert bundle.loaders == {"train": made.train_loader, "val": made.val_loader, "note": "kept"}
+    assert not any(map(is_observer, [*bundle.loaders.values(), *bundle.criteria]))
+    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1, 2]
+    assert captured[0].params["train.batch_size"] == "8"
+
+
+def test_a_method_finds_losses_and_optimizers_in_its_object(captured: list[MemoryRun]) -> None:
+    class Trainer:
+        def __init__(self, made: Parts) -> None:
+            self.model, self.criterion, self.optimizer = made.model, made.criterion, made.optimizer
+
+        @track_training
+        def fit(self, loader, epochs):
+            for _ in range(epochs):
+                for x, y in loader:
+                    self.optimizer.zero_grad()
+                    self.criterion(self.model(x), y).backward()
+                    self.optimizer.step()
+
+    made = parts()
+    Trainer(made).fit(made.train_loader, epochs=2)
+    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
+    assert captured[0].params["epochs"] == "2"
+    assert "model" in captured[0].models
+
+
+# -- nothing stays -----------------------------------------------------------------------------------------------------
+
+
+def test_no_hook_and_no_observer_stays_behind(captured: list[MemoryRun]) -> None:
+    made = parts()
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+        return train_loader, [val_loader], {"loader": train_loader}
+
+    returned = track_training(loop)(**made.values())
+    assert returned[0] is made.train_loader
+    assert not any(map(is_observer, returned))
+    assert not made.criterion._forward_hooks
+    assert not made.model._forward_pre_hooks
+    assert not made.optimizer._optimizer_step_post_hooks
+    assert not made.optimizer._optimizer_step_pre_hooks
+
+
+def test_hooks_are_taken_off_after_an_error(captured: list[MemoryRun]) -> None:
+    made = parts()
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        track_training(loop)(**made.values())
+    assert not made.criterion._forward_hooks
+    assert not made.model._forward_pre_hooks
+    assert not made.optimizer._optimizer_step_post_hooks
+
+
+def test_copies_pickles_and_files_of_what_is_observed_are_of_the_real_object(
+    captured: list[MemoryRun], tmp_path
+) -> None:
+    made = parts(functional.cross_entropy)
+    module = torch.nn.CrossEntropyLoss()
+
+    def loop(model, train_loader, val_loader, criterion, optimizer, other_loss):
+        assert is_observer(train_loader)
+        assert is_observer(criterion)
+        for make in (copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))):
+            assert type(make(train_loader)) is DataLoader
+            assert make(criterion) is functional.cross_entropy
+            assert type(make(model)) is torch.nn.Sequential
+            make(optimizer)
+        for value in (pickle.dumps(other_loss), pickle.dumps(model)):
+            assert b"overt" not in value
+        assert not any("overt" in type(hook).__module__ for hook in copy.deepcopy(other_loss)._forward_hooks.values())
+        assert float(copy.deepcopy(other_loss)(torch.zeros(1, 2), torch.tensor([0]))) == pytest.approx(math.log(2))
+        model.criterion = criterion
+        torch.save(model, tmp_path / "model.pth")
+        assert isinstance(train_loader, DataLoader)
+        assert len(train_loader) == 7
+        for _ in criterion(model(torch.zeros(1, 4)), torch.tensor([0])).reshape(1):
+            pass
+
+    track_training(loop)(**made.values(), other_loss=module)
+    loaded = torch.load(tmp_path / "model.pth", weights_only=False)
+    assert loaded.criterion is functional.cross_entropy
+
+
+def test_after_the_call_an_observer_that_was_kept_says_nothing(captured: list[MemoryRun]) -> None:
+    made = parts(functional.cross_entropy)
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        model.criterion = criterion
+        fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+
+    track_training(loop)(**made.values())
+    count = len(captured[0].history)
+    made.model.criterion(made.model(torch.zeros(1, 4)), torch.tensor([0])).backward()
+    assert len(captured[0].history) == count
+
+
+# -- NaN ---------------------------------------------------------------------------------------------------------------
+
+
+def diverge(model, train_loader, val_loader, criterion, optimizer, epochs=1):
+    for index, (x, y) in enumerate(train_loader):
+        optimizer.zero_grad()
+        criterion(model(x if index < 3 else x * float("nan")), y).backward()
+        optimizer.step()
+
+
+def test_a_loss_that_is_no_number_is_recorded_and_said_once(captured: list[MemoryRun]) -> None:
+    with pytest.warns(overt.OvertWarning, match="stop_on_nan") as said:
+        track_training(diverge)(**parts().values())
+    assert len(said) == 1
+    assert "epoch 0, batch 3" in captured[0].tags["overt.loss_not_finite"]
+    assert "step 3" in captured[0].tags["overt.loss_not_finite"]
+    assert math.isnan(series(captured[0], "train_loss_step")[3][1])
+    assert captured[0].status == "FINISHED"
+
+
+def test_it_ends_the_training_on_request(captured: list[MemoryRun]) -> None:
+    with pytest.warns(overt.OvertWarning, match="nan"), pytest.raises(LossNotFinite, match="epoch 0, batch 3"):
+        track_training(stop_on_nan=True)(diverge)(**parts().values())
+    assert captured[0].status == "FAILED"
+    assert "LossNotFinite" in captured[0].tags["overt.error"]
+    assert len(series(captured[0], "train_loss_step")) == 3
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_value_is_read_between_the_ends_of_epochs(
+    captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__"):
+        real = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, *a, _real=real, _name=name, **k: (reads.append(_name), _real(self, *a, **k))[1],
+        )
+    per_batch = []
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(2):
+            for x, y in train_loader:
+                before = len(reads)
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+                per_batch.append(len(reads) - before)
+            with torch.no_grad():
+                for x, y in val_loader:
+                    before = len(reads)
+                    criterion(model(x), y)
+                    per_batch.append(len(reads) - before)
+
+    loop(**parts(optimizer="SGD").values())
+    assert not any(per_batch)
+    per_batch.clear()
+    track_training(gradient_norm=True)(loop)(**parts(optimizer="SGD").values())
+    ends = per_batch.pop(10)  # the first batch of the second epoch: with it the first one is over
+    assert not any(per_batch)
+    assert ends > 0  # what counts reads does see them

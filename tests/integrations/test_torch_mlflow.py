@@ -1,0 +1,115 @@
+"""A decorated loop that really goes to MLflow, and its model loaded where overt cannot be imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("wrapt")
+pytest.importorskip("mlflow")
+
+TRAIN = """
+    import json, sys
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+    from overt.integrations.torch.decorator import track_training
+
+
+    class Net(torch.nn.Module):  # of __main__: nobody else has this class
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x)
+
+
+    @track_training(experiment="torch", run_name="loop", class_names=["a", "b", "c"])
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs):
+        for _ in range(epochs):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in val_loader:
+                    criterion(model(x), y)
+
+
+    torch.manual_seed(0)
+    X = torch.randn(60, 4)
+    y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
+    model = Net()
+    train(
+        model,
+        DataLoader(TensorDataset(X, y), 8, shuffle=True),
+        DataLoader(TensorDataset(X, y), 16),
+        torch.nn.CrossEntropyLoss(),
+        torch.optim.Adam(model.parameters(), 0.01),
+        epochs=3,
+    )
+    assert not {"mlflow", "matplotlib"} & set(sys.modules), "the training process imported what only the courier needs"
+    run = train.run_
+    with open("trained.json", "w") as file:
+        said = {"id": run.id, "model": run.model_uri, "metrics": run.metrics, "out": model(X[:5]).tolist()}
+        json.dump({**said, "x": X[:5].tolist()}, file)
+"""
+
+LOAD = """
+    import json, sys
+
+    sys.modules["overt"] = None
+    import mlflow, numpy, torch
+
+    mlflow.set_tracking_uri(sys.argv[1])
+    with open("trained.json") as file:
+        said = json.load(file)
+    x = torch.tensor(said["x"])
+    module = mlflow.pytorch.load_model(said["model"])
+    out = module(x).tolist()
+    pyfunc = mlflow.pyfunc.load_model(said["model"])
+    info = mlflow.models.get_model_info(said["model"])
+    with open("loaded.json", "w") as file:
+        json.dump({"out": out, "pyfunc": pyfunc.predict(x.numpy()).tolist(), "signature": str(info.signature)}, file)
+"""
+
+
+def script(code: str, folder: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:__main__", "-c", textwrap.dedent(code), *arguments],
+        cwd=folder,
+        env={**os.environ, "OVERT_STORE": f"sqlite:///{folder / 'mlflow.db'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_loop_arrives_in_mlflow_and_its_model_loads_without_overt(sqlite_uri: str, tmp_path: Path) -> None:
+    script(TRAIN, tmp_path)
+    script(LOAD, tmp_path, sqlite_uri)
+    trained, loaded = (json.loads((tmp_path / name).read_text()) for name in ("trained.json", "loaded.json"))
+    assert loaded["out"] == trained["out"]
+    assert loaded["pyfunc"] == trained["out"]
+    assert "Tensor('float32', (-1, 4))" in loaded["signature"]
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        run = "(SELECT run_uuid FROM runs WHERE name = 'loop')"
+        status = connection.execute("SELECT status FROM runs WHERE name = 'loop'").fetchall()
+        values = dict(connection.execute(f"SELECT key, value FROM latest_metrics WHERE run_uuid = {run}"))
+        points = connection.execute(f"SELECT step FROM metrics WHERE run_uuid = {run} AND key = 'train_loss_step'")
+        assert sorted(step for (step,) in points) == list(range(24))
+    assert status == [("FINISHED",)]
+    assert values == trained["metrics"]
+    artifacts = {path.name for path in (tmp_path / "mlruns").rglob("*")}
+    assert {"val_confusion_matrix.png", "val_classification_report.json", "model_summary.txt"} <= artifacts
