@@ -80,6 +80,7 @@ class Courier:
         self._last_success = time.monotonic()
         self._sampling: Sampling | None = None
         self._is_awaited = False
+        self._gives_way = True
         self._spoke_at = 0.0
 
     def run(self) -> None:
@@ -135,7 +136,7 @@ class Courier:
                 self._capture(watched, message.launch or {})
         elif isinstance(message, Hurry):
             self._is_awaited = True
-            set_session_priority(NORMAL)
+            self._give_way(False)
             for breaker in self._breakers.values():
                 breaker.hurry()
         self._wake.set()
@@ -172,6 +173,8 @@ class Courier:
     def _deliver_until_done(self) -> None:
         while True:
             is_last_round = self._parent_gone.is_set()
+            was_awaited = self._is_awaited
+            self._give_way(not was_awaited)
             began = time.monotonic()
             was_busy = False
             # a run whose own trouble looks like its store's must not be the first to try that store each time
@@ -181,13 +184,17 @@ class Courier:
                 self._sample()
             if is_last_round and (not self._watched or time.monotonic() - self._last_success > LINGER_S):
                 return
-            if self._is_awaited and not was_busy:
+            if was_awaited and not was_busy:
                 self._is_awaited = False
-                set_session_priority(LOWEST)
             shortest_s = BUSY_PAUSE_S if was_busy else IDLE_PAUSE_S
             rest_s = REST_PER_WORK * (time.monotonic() - began)
             self._wake.wait(min(max(shortest_s, rest_s), LONGEST_PAUSE_S))
             self._wake.clear()
+
+    def _give_way(self, is_wanted: bool) -> None:
+        """Be of the lowest priority, or while somebody waits of the normal one."""
+        if is_wanted != self._gives_way and set_session_priority(LOWEST if is_wanted else NORMAL):
+            self._gives_way = is_wanted
 
     def _attempt(self, watched: _Watched, is_last_round: bool) -> bool:
         """Deliver what one run has; whether anything was sent. Nothing that goes wrong with it stops the others."""

@@ -7,7 +7,6 @@ with autogroups it alone decides between processes of different sessions.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 LOWEST = 19
@@ -15,7 +14,12 @@ NORMAL = 0
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
-def set_session_priority(nice: int) -> None:
-    """Weigh this process's session against the others, where the system does that."""
-    with suppress(OSError):  # no autogroups here, or asked twice within a tenth of a second
+def set_session_priority(nice: int) -> bool:
+    """Weigh this process's session against the others, where the system does that; False if it is to be asked again."""
+    try:
         _AUTOGROUP.write_text(str(nice), "ascii")
+    except BlockingIOError:  # Linux takes it from one without privileges ten times a second at most
+        return False
+    except OSError:
+        pass  # no autogroups here
+    return True
