@@ -93,6 +93,15 @@ def part_loop(rounds: int) -> Iterator[Line]:
         yield Line(f"{side}: log_metric in the loop, 1 torch thread", median(results, "ratio"), "x")
 
 
+def part_between(rounds: int) -> Iterator[Line]:
+    """What a call adds to a step of about 240 us, when the caches hold the network and not the call."""
+    results = [work("between.py") for _ in range(rounds)]
+    yield Line("log_metric, durable when it returns", median(results, "log_metric_us"), "us")
+    yield Line("   the least that a durable point takes", median(results, "shortest_us"), "us")
+    yield Line("   os.write of a ready line alone", median(results, "write_us"), "us")
+    yield Line("   os.write of it to nowhere", median(results, "write_nowhere_us"), "us")
+
+
 def part_courier(rounds: int) -> Iterator[Line]:
     """The courier, warm, while metrics are recorded: its share of one core, into sqlite."""
     for per_second in (100, 1000, 3000):
@@ -130,6 +139,7 @@ PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "import": part_import,
     "metric": part_metric,
     "loop": part_loop,
+    "between": part_between,
     "courier": part_courier,
     "fit": part_fit,
     "script": part_script,
