@@ -39,6 +39,10 @@ def _strip(environment: dict[str, str]) -> dict[str, str]:
 # Before any test module is imported: numpy and torch read OMP_NUM_THREADS once, when they load.
 os.environ.update(FIXED)
 
+# A shell that starts the tests in its background has them ignore Ctrl-C, and every script that they start would as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A deadline per example would measure the neighbours on a busy machine; each test has its time limit already. The
 # isolation below is a function-scoped fixture on purpose: examples of one test may share a folder.
 settings.register_profile("overt", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

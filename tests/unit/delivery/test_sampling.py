@@ -19,12 +19,16 @@ pytest.importorskip("psutil")
 pytest.importorskip("mlflow")
 
 SCRIPT = f"""
-import sys, time, overt
-overt.configure(store=sys.argv[2], system_metrics=sys.argv[1] == "on")
+import pathlib, sys, time, overt
+is_on = sys.argv[1] == "on"
+overt.configure(store=sys.argv[2], system_metrics=is_on)
 with overt.start_run("ended"):
     pass
-with overt.start_run("long"):
-    time.sleep({PERIOD_S} + 4)
+with overt.start_run("long") as run:
+    folder = pathlib.Path(".overt", "runs", run.key)
+    deadline = time.monotonic() + (50 if is_on else {PERIOD_S} + 5)  # on a busy machine a courier takes its time
+    while time.monotonic() < deadline and not any(b"system/" in path.read_bytes() for path in folder.glob("*.jsonl")):
+        time.sleep(0.2)
     print("psutil" in sys.modules)
 """
 
