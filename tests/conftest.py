@@ -39,7 +39,7 @@ def _strip(environment: dict[str, str]) -> dict[str, str]:
 # Before any test module is imported: numpy and torch read OMP_NUM_THREADS once, when they load.
 os.environ.update(FIXED)
 
-# A shell that starts the tests in its background has them ignore Ctrl-C, and every script that they start would as well.
+# A shell that starts the tests in its background has them ignore Ctrl-C, and with them every script that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
