@@ -132,6 +132,7 @@ def test_a_changed_pyproject_is_read_again(tmp_path: Path) -> None:
 def test_each_variable_sets_its_setting(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str, resolved: object
 ) -> None:
+    monkeypatch.delenv(variable, raising=False)  # the tests set some for themselves
     assert getattr(resolve_settings(), name) != resolved or variable == "OVERT_DISABLED"
     monkeypatch.setenv(variable, value)
     assert getattr(resolve_settings(), name) == resolved
