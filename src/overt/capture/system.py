@@ -34,7 +34,7 @@ class SystemSampler:
         self._directory = directory
         self._probes: list[Probe] = []
         for make in (self._cpu, self._memory, self._process, self._disk, self._network, self._gpus):
-            with suppress(Exception):
+            with suppress(Exception):  # no GPU, no psutil, a container that hides its host: there is no such probe then
                 self._probes.append(make())
 
     def sample(self) -> dict[str, float]:

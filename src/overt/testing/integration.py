@@ -47,7 +47,7 @@ class IntegrationContract:
         **keywords
             The hook's own: ``experiment run_name tags params notes run parent tracker``.
         """
-        raise NotImplementedError
+        raise NotImplementedError("override `train`: it trains something small through the hook under test")
 
     @pytest.fixture
     def runs(self) -> Iterator[list[MemoryRun]]:
