@@ -226,3 +226,15 @@ def count_samples(batch: Any) -> int | None:
     else:
         return None
     return next((count for item in items if (count := count_samples(item)) is not None), None)
+
+
+def first_samples(batch: Any, count: int) -> Any:
+    """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
+    if hasattr(batch, "detach"):
+        return (batch[:count] if batch.ndim else batch).detach().clone()
+    if isinstance(batch, Mapping):
+        return {name: first_samples(item, count) for name, item in batch.items()}
+    if isinstance(batch, list | tuple):
+        kind = list if isinstance(batch, list) else tuple  # a tuple is several arguments, a list is one
+        return kind(first_samples(item, count) for item in batch)
+    return batch

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from overt.capture import training
 from overt.capture.params import flatten
 from overt.capture.training import (
     count_samples,
@@ -144,3 +145,12 @@ def test_a_layer_without_a_shape_counts_as_nothing_and_is_said() -> None:
 )
 def test_samples_of_a_batch_are_counted(batch: Any, expected: int | None) -> None:
     assert count_samples(batch) == expected
+
+
+def test_the_first_samples_are_a_copy_in_which_a_tuple_stays_several_arguments() -> None:
+    X = torch.zeros(7, 2)
+    several, listed, named = (training.first_samples(batch, 3) for batch in ((X, X), [X], {"x": X}))
+    X += 1
+    assert (type(several), type(listed), type(named)) == (tuple, list, dict)
+    assert [part.shape for part in several] == [(3, 2), (3, 2)]
+    assert listed[0].sum() == named["x"].sum() == 0

@@ -36,17 +36,6 @@ def inputs_of(module: Any, batch: Any) -> Any:
     return batch
 
 
-def first_samples(batch: Any, count: int) -> Any:
-    """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
-    if hasattr(batch, "detach"):
-        return (batch[:count] if batch.ndim else batch).detach().clone()
-    if isinstance(batch, Mapping):
-        return {name: first_samples(item, count) for name, item in batch.items()}
-    if isinstance(batch, list | tuple):
-        return [first_samples(item, count) for item in batch]
-    return batch
-
-
 def best_checkpoint(trainer: Any) -> Path | None:
     """The file (or folder) of the best checkpoint, where there is one."""
     for callback in trainer.checkpoint_callbacks:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from overt.capture.training import count_samples, learning_rates, summarize_model
+from overt.capture.training import count_samples, first_samples, learning_rates, summarize_model
 from overt.evaluation.predictions import Predictions, ReadPredictions, evaluate_predictions
 from overt.evaluation.report import Report
 from overt.guard import recorded_part
@@ -149,7 +149,7 @@ class Session:
             with self.part("batch size"):
                 self._log_params(described.batch_size(trainer, batch))
             with self.part("input example"):
-                self._inputs = models.first_samples(models.inputs_of(module, batch), _EXAMPLE_ROWS)
+                self._inputs = first_samples(models.inputs_of(module, batch), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
         self._is_due = bool(every) and (self._n_stepped + 1) % every == 0

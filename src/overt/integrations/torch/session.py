@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from overt.capture.training import count_samples, learning_rates, optimizer_params
+from overt.capture.training import count_samples, first_samples, learning_rates, optimizer_params
 from overt.deferred import is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
 from overt.guard import recorded_part
@@ -330,17 +330,6 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
             self.failed_part(part, error)
-
-
-def first_samples(batch: Any, count: int) -> Any:
-    """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
-    if hasattr(batch, "detach"):
-        return (batch[:count] if batch.ndim else batch).detach().clone()
-    if isinstance(batch, Mapping):
-        return {name: first_samples(item, count) for name, item in batch.items()}
-    if isinstance(batch, list | tuple):
-        return tuple(first_samples(item, count) for item in batch)
-    return batch
 
 
 def _tensor_of(output: Any) -> torch.Tensor:
