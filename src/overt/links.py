@@ -12,7 +12,7 @@ from overt.delivery.dispatch import Route, dispatch
 from overt.delivery.messages import Delivered as Arrived
 from overt.errors import StoreUnavailable
 from overt.journal.series import Series
-from overt.records import Blob, RunEnd, RunSpec
+from overt.records import FIRST_ATTEMPT, Blob, RunEnd, RunSpec
 from overt.run import Delivered, Run
 
 
@@ -69,6 +69,7 @@ class NullLink:
 class NullWriter:
     """Keeps nothing: for ``enabled=False`` and for all ranks but the first."""
 
+    attempt = FIRST_ATTEMPT
     preamble = b""
 
     def __init__(self) -> None:

@@ -184,12 +184,32 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One of the trainings that a run consists of: one that was killed and goes on from a checkpoint is the next.
+
+    Attributes
+    ----------
+    number : int
+        1 for the training that started the run.
+    started_ms : int
+        What is recorded from then on, up to the start of the next, is this attempt's; 0 for the first.
+    """
+
+    number: int = 1
+    started_ms: int = 0
+
+
+FIRST_ATTEMPT = Attempt()
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentHead:
     """First line of every segment, so that any one of them can be delivered alone."""
 
     spec: RunSpec
     owner: Owner
     format: int = 1
+    attempt: Attempt = FIRST_ATTEMPT
 
 
 Record = Metric | Param | Tag | Dataset | Artifact | Figure | Model | Lost | RunEnd | Seal

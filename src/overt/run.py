@@ -11,7 +11,7 @@ import os
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from pathlib import Path
@@ -26,8 +26,10 @@ from overt.deferred import DeferredPoint, is_due, is_tensor, kept_on_device, rea
 from overt.errors import JournalError, RecordError, StoreUnavailable
 from overt.evaluation.report import FigureSpec, Report
 from overt.journal.codec import MOST_WHOLE, encode
+from overt.journal.owner import this_process
 from overt.journal.series import Series
 from overt.journal.writer import Writer
+from overt.loops import Loops
 from overt.models.files import ModelFiles
 from overt.records import (
     Artifact,
@@ -40,6 +42,7 @@ from overt.records import (
     RunEnd,
     RunSpec,
     Seal,
+    SegmentHead,
     Status,
     Tag,
 )
@@ -91,6 +94,8 @@ class Run:
         Function and arguments that open the same run in another process.
     is_null : bool
         Whether nothing of it is kept: tracking is off, or this is not the rank that records.
+    top_steps : mapping, optional
+        Of a run that goes on from a checkpoint: the highest step of each series there.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class Run:
         strict: bool = False,
         rebuild: tuple[Callable[..., Run], tuple[Any, ...]] | None = None,
         is_null: bool = False,
+        top_steps: Mapping[str, int] | None = None,
     ) -> None:
         self.spec = spec
         self.is_null = is_null
@@ -113,10 +119,12 @@ class Run:
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = dict(spec.tags)
         self._series: dict[str, Series] = {}
+        self._top_steps = dict(top_steps or {})
         self._deferred: list[DeferredPoint] = []
         self._end: RunEnd | None = None
         self._sealed = False
         self.is_inherited = False
+        self.loops = Loops(self._series)
         self._at_end: list[Callable[[Run], None]] = []
         self._context: list[Token[Run | None]] = []
         _all_runs[spec.key] = self
@@ -161,6 +169,10 @@ class Run:
         """Tags recorded here; never waits."""
         with self._writer.lock:
             return dict(self._tags)
+
+    def has_metric(self, name: str) -> bool:
+        """Whether a value of this metric was recorded here; nothing is read from a device for it."""
+        return name in self._series
 
     @property
     def id(self) -> str:
@@ -264,7 +276,7 @@ class Run:
         if series is None:
             name = recorded_name("log_metric", name)
             with self._writer.lock:
-                series = self._series.setdefault(name, Series(name))
+                series = self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
         if model is not None or dataset is not None:
             model = model and recorded_name("log_metric", model)
             dataset = dataset and recorded_name("log_metric", dataset)
@@ -298,6 +310,68 @@ class Run:
         """Set several labels."""
         for name, value in tags.items():
             self.set_tag(name, value)
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int | None:
+        """Number of the epoch that is going on in :meth:`epochs`; None outside."""
+        return self.loops.epoch
+
+    def epochs(self, count: int, *, checkpoint: object = None) -> Iterator[int]:
+        """Go through ``count`` epochs, each of which is on the disk when the next one begins.
+
+        At the end of each, tensors are read together, and its ``epoch_seconds`` is recorded. On a terminal or in a
+        notebook one line shows how far it has come (``OVERT_QUIET=1``: none).
+
+        Parameters
+        ----------
+        count : int
+            How many.
+        checkpoint : model, optimizer, scheduler or other, or tuple of them, optional
+            What has ``state_dict`` and ``load_state_dict``: saved after each epoch, with the states of the random
+            numbers. In a function with ``@track_training``, called again with the same settings by a process that
+            follows one which was killed or failed, they are restored and the loop goes on with the next epoch, in the
+            same run. The file lies in ``.overt/checkpoints`` and goes when the run has finished.
+
+        Yields
+        ------
+        int
+            From 0 up. While it is gone through, :attr:`epoch` is it.
+
+        Raises
+        ------
+        RecordError
+            When ``count`` is no whole number from 0 up, or something in ``checkpoint`` has no state.
+        ConfigurationError
+            When what was saved does not fit what ``checkpoint`` is.
+
+        Notes
+        -----
+        A loop that is left before its end (``break``) makes a FINISHED run have the tag ``stopped_early``; the epoch
+        that it is left in has no ``epoch_seconds``.
+
+        Examples
+        --------
+        >>> import overt
+        >>> with overt.testing.captured_runs() as runs:
+        ...     with overt.start_run() as run:
+        ...         for epoch in run.epochs(3):
+        ...             for batch in run.batches([0.5, 0.25]):
+        ...                 run.log_metric("loss_step", batch)
+        ...             run.log_metric("loss", 0.1, epoch=epoch)
+        >>> [(point.name, point.step) for point in runs[0].history if point.name == "loss"]
+        [('loss', 0), ('loss', 1), ('loss', 2)]
+        """
+        return self.loops.epochs(self, count, checkpoint)
+
+    def batches(self, loader: Iterable[T]) -> Iterable[T]:
+        """Go through the batches of ``loader``, each as it is; may be gone through again, as the loader may.
+
+        Nothing is recorded of it. Where :meth:`epochs` shows how far it has come, this does too; elsewhere it costs
+        nothing.
+        """
+        return self.loops.batches(self, loader)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -459,6 +533,21 @@ class Run:
         )
 
     # -- ending --------------------------------------------------------------------------------------------------------
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint of the training is to tell, so that one that goes on from it goes on in this run.
+
+        Returns
+        -------
+        dict
+            Of texts and whole numbers, so that it can be saved with any weights and loaded with weights only. No secret
+            is in it: the store's credentials are not.
+        """
+        self.flush()
+        head = SegmentHead(self.spec, this_process(), attempt=self._writer.attempt)
+        with self._writer.lock:
+            top_steps = self._top_steps | {name: series.top_step for name, series in self._series.items()}
+        return {"run": encode(head).decode(), "top_steps": top_steps}
 
     def call_at_end(self, call: Callable[[Run], None]) -> None:
         """Have ``call(run)`` called once the run has ended, by whatever ends it in this process."""

@@ -132,8 +132,8 @@ class Resolved:
     directory: str | os.PathLike[str] | None
 
 
-def resolve_settings(*nearest_first: Settings) -> Resolved:
-    """Answer every setting, beginning with the given places.
+def resolve_settings(*nearest_first: Settings, default_store: str | None = None) -> Resolved:
+    """Answer every setting, beginning with the given places; a store that nobody chooses is ``default_store``.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def resolve_settings(*nearest_first: Settings) -> Resolved:
     tags: dict[str, str] = {}
     for place in reversed(places):
         tags |= place.tags
-    store = _first(places, "store", MLFLOW_DEFAULT)
+    store = _first(places, "store", default_store or MLFLOW_DEFAULT)
     if isinstance(store, str):
         is_from_project = _first((*nearest_first, environment), "store", None) is None and project.store is not None
         here = working_directory()

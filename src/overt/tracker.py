@@ -8,36 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from overt import clock
 from overt.capture.environment import host, user
 from overt.capture.params import describe
 from overt.capture.secrets import redact, redact_value
-from overt.delivery.capturing import Launch, capture_into
-from overt.delivery.dispatch import Route, dispatch
-from overt.ending import remember
+from overt.delivery.dispatch import dispatch
 from overt.errors import ConfigurationError
 from overt.journal.codec import is_key
-from overt.journal.folder import new_segment_name, run_folder
-from overt.journal.owner import is_alive
-from overt.journal.reader import iter_heads
-from overt.journal.writer import JournalWriter
-from overt.links import OwnLink, WorkerLink, null_run
-from overt.optional import own_version
-from overt.process import is_main_rank, launch, usable_base, users_line
-from overt.records import RunEnd, RunSpec
-from overt.run import Run, current_run, find_run, status_of
-from overt.say import say
-from overt.settings import Resolved, Settings, configured, is_quiet, resolve_settings, working_directory
-from overt.stores.uri import check_installed, public_name, resolve
+from overt.opening import open_run
+from overt.process import launch
+from overt.records import RunSpec
+from overt.resuming import continue_run
+from overt.run import Run, current_run, status_of
+from overt.settings import Settings, configured, resolve_settings, working_directory
+from overt.stores.uri import public_name, resolve
 from overt.validation import check_details, without_surrogates
-
-_diverted_to: list[Callable[[RunSpec], Run]] = []
 
 
 class Tracker:
@@ -172,12 +162,13 @@ def open_for_hook(
     parent: Run | str | None = None,
     tracker: Tracker | None = None,
     system_metrics: bool | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> HookRun:
     """Decide which run a hook records into.
 
-    In this order: the run it was given; a child of the parent it was given; the current run, which the first hook joins
-    and later ones, or one with a name of its own, get as their parent; the caller's active MLflow run, likewise; a run
-    of its own.
+    In this order: the run it was given; the run of the checkpoint that its training goes on from; a child of the parent
+    it was given; the current run, which the first hook joins and later ones, or one with a name of its own, get as
+    their parent; the caller's active MLflow run, likewise; a run of its own.
     """
     for argument, given, kind in (("run", run, Run), ("tracker", tracker, Tracker)):
         if not isinstance(given, kind | None):
@@ -185,6 +176,11 @@ def open_for_hook(
     details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
     check_details(run_name=run_name, name_argument="run_name", **details)
     tracker = tracker or Tracker()
+    if run is None and checkpoint is not None:
+        run = continue_run(checkpoint, Settings(system_metrics=system_metrics), tracker.settings)
+        run.hook_joined = True
+        _add_details(run, tags, params, notes)
+        return HookRun(run, owned=True)
     if run is None and parent is None and (around := _run_around(tracker)) is not None:
         if around.hook_joined or run_name is not None or around.status != "RUNNING":
             parent = around
@@ -211,16 +207,6 @@ def _run_around(tracker: Tracker) -> Run | None:
         return current
     guest = _guest_of_mlflow(tracker)
     return None if guest is None else guest.run
-
-
-@contextmanager
-def divert(build: Callable[[RunSpec], Run]) -> Iterator[None]:
-    """Within the block, let ``build`` make the runs of this process; for :func:`overt.testing.captured_runs`."""
-    _diverted_to.append(build)
-    try:
-        yield
-    finally:
-        _diverted_to.remove(build)
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -259,7 +245,7 @@ def _start(
         experiment_id=experiment_id,
         tags=_start_tags(settings.tags, tags, notes),
     )
-    run = _build(spec, settings)
+    run = open_run(spec, settings)
     if joined_run_id is not None:
         run.set_tags(settings.tags)  # of other runs they are set when they are created
     for param, value in (params or {}).items():
@@ -270,72 +256,6 @@ def _start(
 def _told(name: str) -> str:
     """A name of the user's as it may be written down."""
     return without_surrogates(redact(name))
-
-
-def _build(spec: RunSpec, settings: Resolved) -> Run:
-    """The run in memory, nowhere, or in a journal that is delivered."""
-    if _diverted_to:
-        return _diverted_to[-1](spec)
-    if not settings.enabled or not is_main_rank():
-        return null_run(spec)
-    if isinstance(settings.store, str):
-        if settings.delivery != "manual":
-            check_installed(settings.store)
-        store = settings.store
-    else:
-        store = f"object:{id(settings.store)}"
-        dispatch().stores[store] = settings.store
-    dispatch().blame(*users_line())
-    base = usable_base(settings.directory)
-    route = Route(
-        run_folder(base, spec.key),
-        store,
-        settings.delivery,
-        settings.keep_journal,
-        settings.drain_timeout_s,
-        launch(),
-        settings.system_metrics,
-    )
-    link = OwnLink(spec.key, route)
-    writer = JournalWriter(route.folder, spec, on_open=link.watch, on_trouble=link.warn)
-    strict = settings.on_error == "raise"
-    run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, route.folder, strict)))
-    remember(run)
-    run.set_tag("overt.version", own_version())
-    if settings.delivery != "process":
-        capture_into(writer, Launch(**{**launch(), "argv": tuple(launch()["argv"])}))
-    if spec.parent_key is None and not is_quiet():
-        place = spec.store or "its store"
-        where = (
-            f"joins MLflow's run {spec.joined_run_id}" if spec.joined_run_id else f"in experiment {spec.experiment!r}"
-        )
-        say(f"run {spec.name} {where}, delivered to {place}")
-    return run
-
-
-def _rebuild(spec: RunSpec, folder: Path, strict: bool, end: RunEnd | None = None) -> Run:
-    """The same run in another process, as a segment of its own; in this process, the run itself.
-
-    While the process that started it lives, that one delivers. When it is gone, this one does.
-    """
-    if (known := find_run(spec.key)) is not None:
-        return known._inherit(end) if known.is_inherited and end is not None else known
-    is_worker = any(is_alive(head.owner) is not False for _, head in iter_heads(folder))
-    link: OwnLink | WorkerLink = WorkerLink(spec.name) if is_worker else OwnLink(spec.key, _later_route(spec, folder))
-    writer = JournalWriter(folder, spec, segment=new_segment_name(), on_open=link.watch, on_trouble=link.warn)
-    run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict)))
-    if not is_worker:
-        remember(run)
-    return run._inherit(end)
-
-
-def _later_route(spec: RunSpec, folder: Path) -> Route:
-    """How this process delivers a run of one that is gone: with its own settings, to the run's own store."""
-    settings = resolve_settings(configured())
-    store = settings.store
-    if not isinstance(store, str) or public_name(store) != spec.store:
-        store = spec.store
-    return Route(folder, store, settings.delivery, settings.keep_journal, settings.drain_timeout_s)
 
 
 def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | None, notes: str | None) -> dict[str, str]:

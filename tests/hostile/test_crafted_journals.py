@@ -259,7 +259,8 @@ def progress_that_lies(run: Crafted, outside: Path) -> None:
     progress = {
         "run_id": "../../../x", "offsets": {"journal.jsonl": 7, "../../x": 10**30},
         "models": {"model": "models:/m-evil"},
-        "bad_lines": 0, "rejected": 0, "held_params": False, "ended": False, "sealed": True,
+        "bad_lines": 0, "rejected": 0, "held_params": False, "sealed": True,
+        "attempt": 3, "ended_attempt": 10**9, "repeated": 0,
     }  # fmt: skip
     uri = os.environ["OVERT_STORE"].partition("?")[0]
     (run.folder / "delivered.json").write_text(json.dumps({uri: progress, "x": 5, "y": progress | {"offsets": [1]}}))

@@ -67,6 +67,12 @@ def recorded(report: Report, figure: object, image: object) -> None:
         run.log_image(image, "a.png")
         run.log_report(report, prefix="val_")
         assert_type(run.log_dataset([[1.0]], [1], name="train", context="fit"), str)
+        for epoch in run.epochs(3, checkpoint=object()):
+            assert_type(epoch, int)
+        for batch in run.batches([1.0]):
+            assert_type(batch, float)
+        assert_type(run.epoch, int | None)
+        assert_type(run.to_checkpoint(), dict[str, Any])
         run.call_at_end(lambda ended: None)
         with run.as_current() as current:
             assert_type(current, Run)

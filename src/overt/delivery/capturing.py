@@ -31,17 +31,18 @@ class Launch:
     script: str
 
 
-def capture_into(writer: Writer, launch: Launch) -> None:
-    """Write what surrounds this moment through ``writer``."""
+def capture_into(writer: Writer, launch: Launch, *, attempt: int = 1) -> None:
+    """Write what surrounds this moment through ``writer``; of a later attempt beside what surrounded the first."""
+    tag_prefix, folder = ("", "overt") if attempt == 1 else (f"overt.attempt_{attempt}.", f"overt/attempt-{attempt}")
     found = _source(launch, int(time.monotonic()) // SOURCE_SECONDS)
-    records: list[Record] = [Tag(name, value) for name, value in _source_tags(found).items()]
+    records: list[Record] = [Tag(tag_prefix + name, value) for name, value in _source_tags(found).items()]
     files = {
-        "overt/environment.json": json.dumps(environment(), indent=2, ensure_ascii=False, default=str).encode(),
-        "overt/packages.json": _packages(),
+        "environment.json": json.dumps(environment(), indent=2, ensure_ascii=False, default=str).encode(),
+        "packages.json": _packages(),
     }
     if found.diff:
-        files["overt/uncommitted.diff"] = found.diff
-    records += [Artifact(path, writer.store_bytes(content)) for path, content in files.items()]
+        files["uncommitted.diff"] = found.diff
+    records += [Artifact(f"{folder}/{name}", writer.store_bytes(content)) for name, content in files.items()]
     for record in records:
         writer.append(encode(record))
 

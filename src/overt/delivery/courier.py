@@ -26,8 +26,8 @@ from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, W
 from overt.delivery.priority import LOWEST, NORMAL, set_session_priority
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.journal.folder import LOCK, MAIN_SEGMENT, new_segment_name
-from overt.journal.reader import iter_heads
+from overt.journal.folder import LOCK, last_attempt, main_segment, new_segment_name
+from overt.journal.reader import newest_head
 from overt.journal.writer import JournalWriter
 from overt.stores.protocols import Store
 from overt.stores.uri import open_store, public_name
@@ -49,6 +49,7 @@ class _Watched:
     store: str
     keep: bool
     captured: bool
+    attempt: int = 1
     sampled: Sampled | None = None
     delivery: RunDelivery | None = None
     failures: int = 0
@@ -91,6 +92,7 @@ class Courier:
             self._listen_until_parent_is_gone()
         finally:  # a listener that fails must not leave a courier behind that nobody can talk to
             self._last_success = time.monotonic()
+            self._give_way(False)  # to whom? And the run's next attempt may be waiting for what we hold
             self._parent_gone.set()
             self._wake.set()
             deliverer.join()
@@ -128,9 +130,11 @@ class Courier:
             folder = Path(message.folder)
             known = self._watched.get(folder.name)
             captured = message.launch is None or (known is not None and known.captured)
-            watched = _Watched(folder, message.store, message.keep, captured)
-            if message.system_metrics and (head := next(iter_heads(folder), None)) is not None:
-                watched.sampled = known.sampled if known and known.sampled else Sampled(folder, head[1].spec)
+            watched = _Watched(folder, message.store, message.keep, captured, attempt=last_attempt(folder))
+            if message.system_metrics and (head := newest_head(folder)) is not None:
+                sampled = known.sampled if known else None
+                is_same = sampled is not None and sampled.attempt == head.attempt
+                watched.sampled = sampled if is_same else Sampled(folder, head.spec, head.attempt)
             self._watched[folder.name] = watched
             if not captured:
                 self._capture(watched, message.launch or {})
@@ -144,10 +148,12 @@ class Courier:
     def _capture(self, watched: _Watched, launch: dict[str, Any]) -> None:
         """Write a segment of our own about the training process's surroundings."""
         try:
-            head = next(iter_heads(watched.folder), None)
+            head = newest_head(watched.folder)
             if head is not None:
-                writer = JournalWriter(watched.folder, head[1].spec, segment=new_segment_name())
-                capture_into(writer, Launch(launch["cwd"], tuple(launch["argv"]), launch["script"]))
+                segment = new_segment_name()
+                writer = JournalWriter(watched.folder, head.spec, segment=segment, attempt=head.attempt)
+                started = Launch(launch["cwd"], tuple(launch["argv"]), launch["script"])
+                capture_into(writer, started, attempt=head.attempt.number)
                 writer.close()
         except Exception as error:  # noqa: BLE001  it is about git, packages and devices: no reason to deliver nothing
             self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings were not recorded: {error}"))
@@ -165,7 +171,7 @@ class Courier:
             if watched.sampled is None or not watched.sampled.is_long_enough:
                 continue
             with suppress(OSError), try_lock(watched.folder / LOCK) as is_ours:  # nobody removes it meanwhile
-                if is_ours and not are_unused([watched.folder / MAIN_SEGMENT]):
+                if is_ours and not are_unused([watched.folder / main_segment(watched.attempt)]):
                     watched.sampled.add(sample)
 
     # -- delivering ----------------------------------------------------------------------------------------------------
@@ -174,7 +180,7 @@ class Courier:
         while True:
             is_last_round = self._parent_gone.is_set()
             was_awaited = self._is_awaited
-            self._give_way(not was_awaited)
+            self._give_way(not (was_awaited or is_last_round))
             began = time.monotonic()
             was_busy = False
             # a run whose own trouble looks like its store's must not be the first to try that store each time
@@ -192,7 +198,7 @@ class Courier:
             self._wake.clear()
 
     def _give_way(self, is_wanted: bool) -> None:
-        """Be of the lowest priority, or while somebody waits of the normal one."""
+        """Be of the lowest priority, or of the normal one: while somebody waits, and when the training is gone."""
         if is_wanted != self._gives_way and set_session_priority(LOWEST if is_wanted else NORMAL):
             self._gives_way = is_wanted
 
@@ -228,6 +234,9 @@ class Courier:
     def _deliver(self, watched: _Watched, is_last_round: bool) -> bool:
         with try_lock(watched.folder / LOCK) as is_ours:
             if not is_ours:
+                return False
+            if last_attempt(watched.folder) > watched.attempt:
+                self._drop(watched)  # it was resumed: the courier of that attempt delivers what is left of this one too
                 return False
             if watched.delivery is None:
                 watched.delivery = self._open(watched)

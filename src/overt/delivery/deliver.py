@@ -17,18 +17,30 @@ from functools import partial
 from pathlib import Path
 
 from overt import clock
+from overt.delivery.attempts import Attempts
 from overt.delivery.lock import hold_unused
 from overt.delivery.progress import Progress, load_progress, save_progress
 from overt.delivery.projection import Draw, Projection
 from overt.delivery.refused import forget_refused, iter_refused, keep_refused
 from overt.errors import JournalError
 from overt.journal.codec import encode
-from overt.journal.folder import MAIN_SEGMENT, new_segment_name, segment_paths
+from overt.journal.folder import last_attempt, main_segment, new_segment_name, segment_paths
 from overt.journal.owner import is_alive, this_process
-from overt.journal.reader import is_readable, iter_heads, iter_records, open_blob, open_regular, read_batch
+from overt.journal.reader import (
+    is_readable,
+    iter_heads,
+    iter_records,
+    newest_head,
+    open_blob,
+    open_regular,
+    read_batch,
+    read_head,
+)
 from overt.journal.writer import JournalWriter
-from overt.records import Param, Record, RunEnd, RunSpec, Seal, Tag
+from overt.records import FIRST_ATTEMPT, Attempt, Param, Record, RunEnd, RunSpec, Seal, Tag
 from overt.stores.protocols import JoinableStore, Store
+
+_REPEATED = "%d: recorded again after the run was resumed. The first value of each step stands; the journal has both"
 
 
 class RunDelivery:
@@ -69,6 +81,8 @@ class RunDelivery:
         self._on_progress = on_progress
         self._spec: RunSpec | None = None
         self._projection: Projection | None = None
+        self._attempts: Attempts | None = None
+        self._attempt_of: dict[str, Attempt] = {}
         self._ask_caller_at = 0.0
         self._readable: set[str] = set()
         self._foreign: set[str] = set()
@@ -100,7 +114,7 @@ class RunDelivery:
             When no segment can be read.
         """
         sent = False
-        for path in filter(self._may_be_read, segment_paths(self.folder)):
+        for path in filter(self._may_be_read, self._segments()):
             # What is recorded meanwhile is the next call's: else a fast loop would be sent in dribbles without end.
             # Where none is to come, every whole line goes out first: below, the rest is dropped as a line cut off.
             end = math.inf if is_over else _size(path)
@@ -124,12 +138,14 @@ class RunDelivery:
 
     def close_vanished(self) -> bool:
         """Record the ending KILLED, for a run whose processes are gone and which has none; whether it had none."""
-        if self.progress.ended or self.spec.joined_run_id:
+        newest = newest_head(self.folder)
+        attempt = newest.attempt if newest else FIRST_ATTEMPT
+        if self.progress.ended_attempt >= attempt.number or self.spec.joined_run_id:
             return False
-        if any(isinstance(record, RunEnd) for record in iter_records(self.folder)):
+        if any(isinstance(record, RunEnd) for record in iter_records(self.folder, attempt=attempt.number)):
             return False
         last_sign_ms = max(int(path.stat().st_mtime * 1000) for path in segment_paths(self.folder))
-        writer = JournalWriter(self.folder, self.spec, segment=new_segment_name())
+        writer = JournalWriter(self.folder, self.spec, segment=new_segment_name(), attempt=attempt)
         writer.append(encode(Tag("overt.ending", "the process vanished without an end record")))
         writer.append(encode(RunEnd("KILLED", min(last_sign_ms, clock.now_ms()))))
         writer.sync()
@@ -144,7 +160,8 @@ class RunDelivery:
         if not self.progress.rejected:
             return
         refused = iter_refused(self.folder, self._store_name)
-        self.progress.ended = self.progress.ended and not any(isinstance(record, RunEnd) for record in refused)
+        if any(isinstance(record, RunEnd) for record in refused):
+            self.progress.ended_attempt = 0
         self.progress.rejected = self.progress.bad_lines = 0
         self.progress.offsets.clear()
         self._save()
@@ -152,13 +169,24 @@ class RunDelivery:
 
     def remove_if_safe(self, *, is_over: bool) -> bool:
         """Remove the journal if nothing more will come and nothing of it is missing from the store."""
-        if self.progress.rejected or self.progress.bad_lines or not (is_over or self.progress.sealed):
+        kept = self.progress.rejected or self.progress.bad_lines or self.progress.repeated
+        if kept or not (is_over or self.progress.sealed):
             return False
         with suppress(OSError), hold_unused(segment_paths(self.folder)) as unused:
             if unused and self.is_complete:
                 shutil.rmtree(self.folder)
                 return True
         return False
+
+    def _segments(self) -> list[Path]:
+        """The segments, those of earlier attempts first."""
+        return sorted(segment_paths(self.folder), key=lambda path: self._attempt(path).number)
+
+    def _attempt(self, path: Path) -> Attempt:
+        """Which attempt a segment is of; one whose head is damaged counts to the first."""
+        if path.name not in self._attempt_of and (head := read_head(path)) is not None:
+            self._attempt_of[path.name] = head.attempt
+        return self._attempt_of.get(path.name, FIRST_ATTEMPT)
 
     def _may_be_read(self, path: Path) -> bool:
         """Whether the lines of a segment are for this version to read; one that is not stays where it is."""
@@ -183,10 +211,12 @@ class RunDelivery:
         batch = read_batch(path, offset)
         if batch.end == offset:
             return False
-        records = self._sendable(batch.records, is_over=is_over)
+        attempt = self._attempt(path)
+        records = self._standing(self._sendable(batch.records, attempt, is_over=is_over), attempt)
         self._open().send(records)
-        self.progress.ended = self.progress.ended or any(isinstance(record, RunEnd) for record in records)
-        if path.name == MAIN_SEGMENT and batch.records:
+        if any(isinstance(record, RunEnd) for record in records):
+            self.progress.ended_attempt = attempt.number
+        if path.name == main_segment(last_attempt(self.folder)) and batch.records:
             self.progress.sealed = isinstance(batch.records[-1], Seal)
         self.progress.bad_lines += batch.bad_lines
         self.progress.offsets[path.name] = batch.end
@@ -195,7 +225,22 @@ class RunDelivery:
         self._save()
         return True
 
-    def _sendable(self, records: Sequence[Record], *, is_over: bool) -> list[Record]:
+    def _standing(self, records: Sequence[Record], attempt: Attempt) -> Sequence[Record]:
+        """``records`` without what another attempt at the run has said already, or says instead."""
+        if self._attempts is None:
+            self._attempts = Attempts(self._store, self._open_id())
+        if attempt.number > max(self.progress.attempt, self.progress.ended_attempt):
+            self._attempts.begin(attempt)
+            self.progress.attempt = attempt.number
+        if self._attempts.is_superseded(attempt):
+            records = [record for record in records if not isinstance(record, RunEnd)]
+        standing = list(self._attempts.iter_standing(records, attempt))
+        if repeated := len(records) - len(standing):
+            self.progress.repeated += repeated
+            standing.append(Tag("overt.repeated_points", _REPEATED % self.progress.repeated))
+        return standing
+
+    def _sendable(self, records: Sequence[Record], attempt: Attempt, *, is_over: bool) -> list[Record]:
         """``records`` without those that are not to be sent now: later endings, and params held for the caller."""
         if self.spec.joined_run_id:
             records = [record for record in records if not isinstance(record, RunEnd)]
@@ -204,7 +249,7 @@ class RunDelivery:
                 self.progress.held_params = True
                 records = [record for record in records if not isinstance(record, Param)]
         ends = [record for record in records if isinstance(record, RunEnd)]
-        superfluous = ends if self.progress.ended else ends[1:]
+        superfluous = ends if self.progress.ended_attempt >= attempt.number else ends[1:]
         return [record for record in records if not any(record is end for end in superfluous)]
 
     def _has_caller_ended(self) -> bool:

@@ -30,8 +30,14 @@ class Progress:
         For each segment, the byte up to which it was delivered.
     held_params : bool
         Params wait for the caller's own run to end (the run was joined).
+    attempt : int
+        The last attempt that the store was told of.
+    ended_attempt : int
+        The last attempt whose ending was sent; 0 if there is none.
+    repeated : int
+        Points that were left out, since another attempt's point stood at their step.
     sealed : bool
-        The last record that the run's own process wrote was a seal.
+        The last record that the last attempt's own process wrote was a seal.
     """
 
     run_id: str | None = None
@@ -40,7 +46,9 @@ class Progress:
     bad_lines: int = 0
     rejected: int = 0
     held_params: bool = False
-    ended: bool = False
+    attempt: int = 1
+    ended_attempt: int = 0
+    repeated: int = 0
     sealed: bool = False
 
 
@@ -97,6 +105,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "bad_lines": _is_count,
     "rejected": _is_count,
     "held_params": _is_flag,
-    "ended": _is_flag,
+    "attempt": _is_count,
+    "ended_attempt": _is_count,
+    "repeated": _is_count,
     "sealed": _is_flag,
 }

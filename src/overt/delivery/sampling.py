@@ -14,7 +14,7 @@ from overt.capture.system import SystemSampler
 from overt.journal.folder import new_segment_name
 from overt.journal.series import Series
 from overt.journal.writer import JournalWriter
-from overt.records import RunSpec
+from overt.records import FIRST_ATTEMPT, Attempt, RunSpec
 
 PERIOD_S = 10.0
 FIRST_LOOK_S = 1.0
@@ -26,11 +26,18 @@ class Sampled:
 
     folder: Path
     spec: RunSpec
+    attempt: Attempt = FIRST_ATTEMPT
     _writer: JournalWriter = field(init=False)
     _series: dict[str, Series] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._writer = JournalWriter(self.folder, self.spec, segment=new_segment_name())
+        self._writer = JournalWriter(self.folder, self.spec, segment=new_segment_name(), attempt=self.attempt)
+
+    @property
+    def _last_step_before(self) -> int:
+        """The highest step that an earlier attempt can have come to: it began with the run, and took one a period."""
+        before_ms = self.attempt.started_ms - self.spec.started_ms
+        return -1 if self.attempt.number == 1 else int(before_ms / 1000 // PERIOD_S)
 
     @property
     def is_long_enough(self) -> bool:
@@ -40,7 +47,7 @@ class Sampled:
     def add(self, sample: dict[str, float]) -> None:
         """Record one sample; its step is its number."""
         for name, value in sample.items():
-            series = self._series.setdefault(name, Series(name))
+            series = self._series.setdefault(name, Series(name, top_step=self._last_step_before))
             self._writer.append_point(series, float(value), None)
         self._writer.close()
 

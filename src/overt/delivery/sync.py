@@ -17,7 +17,7 @@ from overt.delivery.lock import holder, lock_within
 from overt.errors import JournalError, StoreError, StoreUnavailable
 from overt.journal.folder import LOCK, iter_run_folders, segment_paths
 from overt.journal.owner import is_alive
-from overt.journal.reader import iter_heads, iter_records
+from overt.journal.reader import iter_heads, iter_records, newest_head
 from overt.records import RunEnd, RunSpec
 from overt.stores.protocols import ProbeStore, Store
 from overt.stores.uri import open_store, public_name
@@ -87,13 +87,14 @@ def find(base: Path) -> Iterator[Finding]:
 def examine(folder: Path) -> Finding:
     """How the journal in ``folder`` stands."""
     heads = [head for _, head in iter_heads(folder)]
-    if not heads:
+    newest = newest_head(folder)
+    if newest is None:
         return Finding(folder, None, "unreadable")
-    spec, host = heads[0].spec, heads[0].owner.host
+    spec, host = newest.spec, newest.owner.host
     lives = [is_alive(head.owner) for head in heads]
     if True in lives:
         return Finding(folder, spec, "live", host)
-    if any(isinstance(record, RunEnd) for record in iter_records(folder)):
+    if any(isinstance(record, RunEnd) for record in iter_records(folder, attempt=newest.attempt.number)):
         return Finding(folder, spec, "ended", host)
     return Finding(folder, spec, "elsewhere" if None in lives else "vanished", host)
 

@@ -15,7 +15,9 @@ from typing import Any
 import orjson
 
 from overt.records import (
+    FIRST_ATTEMPT,
     Artifact,
+    Attempt,
     Blob,
     Dataset,
     Figure,
@@ -171,10 +173,12 @@ def _to_line(record: Record | SegmentHead) -> dict[str, Any]:
         case Seal():
             return {"t": "seal"}
         case SegmentHead():
-            spec, owner = record.spec, record.owner
+            spec, owner, attempt = record.spec, record.owner, record.attempt
+            further = {"attempt": {"number": attempt.number, "ms": attempt.started_ms}} if attempt.number > 1 else {}
             return {
                 "t": "segment",
                 "format": record.format,
+                **further,
                 "owner": {"pid": owner.pid, "started": owner.started, "host": owner.host, "boot": owner.boot},
                 "run": {
                     "key": spec.key,
@@ -355,7 +359,18 @@ def _segment(fields: Mapping[str, Any]) -> SegmentHead:
         experiment_id=_text_or_none(run, "experiment_id"),
         tags=_texts(run, "tags"),
     )
-    return SegmentHead(spec, Owner(_whole(owner, "pid"), *(_text(owner, name) for name in ("started", "host", "boot"))))
+    return SegmentHead(
+        spec,
+        Owner(_whole(owner, "pid"), *(_text(owner, name) for name in ("started", "host", "boot"))),
+        attempt=_attempt(_mapping(fields, "attempt")) if "attempt" in fields else FIRST_ATTEMPT,
+    )
+
+
+def _attempt(fields: Mapping[str, Any]) -> Attempt:
+    number = _whole(fields, "number")
+    if number < 2:
+        raise BadLine("only an attempt from the second on is written down")
+    return Attempt(number, _time(fields, "ms"))
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record | SegmentHead]] = {

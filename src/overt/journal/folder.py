@@ -5,6 +5,7 @@
     .overt/                       mode 0700, git-ignored
       runs/<key>/
         journal.jsonl             the first process's segment
+        journal.attempt-<n>.jsonl that of the process in which a killed training goes on
         journal.<pid>-<id>.jsonl  one for each further process
         files/<sha256>            the spool: bytes named by their own digest
         delivered.json            how far each store has got; replaced atomically
@@ -15,12 +16,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 MAIN_SEGMENT = "journal.jsonl"
+_ATTEMPT = re.compile(r"journal\.attempt-([1-9][0-9]{0,8})\.jsonl")
 DELIVERED = "delivered.json"
 REJECTED = "rejected.jsonl"
 LOCK = "lock"
@@ -64,6 +67,18 @@ def segment_paths(folder: Path) -> list[Path]:
         return []
     further = sorted(n for n in names if n.startswith("journal.") and n.endswith(".jsonl") and n != MAIN_SEGMENT)
     return [folder / name for name in ([MAIN_SEGMENT] if MAIN_SEGMENT in names else []) + further]
+
+
+def main_segment(attempt: int) -> str:
+    """Name of the segment of the process that made an attempt at the run."""
+    return MAIN_SEGMENT if attempt == 1 else f"journal.attempt-{attempt}.jsonl"
+
+
+def last_attempt(folder: Path) -> int:
+    """Number of the last attempt at the run; 0 where there is none."""
+    names = [path.name for path in segment_paths(folder)]
+    found = [int(match[1]) for name in names if (match := _ATTEMPT.fullmatch(name))]
+    return max([*found, *([1] if names else [])], default=0)
 
 
 def new_segment_name() -> str:

@@ -89,9 +89,16 @@ def iter_heads(folder: Path) -> Iterator[tuple[Path, SegmentHead]]:
             yield path, head
 
 
-def iter_records(folder: Path) -> Iterator[Record]:
-    """All records of a run, segment after segment."""
-    for path, _ in iter_heads(folder):
+def newest_head(folder: Path) -> SegmentHead | None:
+    """The first head of the last attempt at a run; None where no segment can be read."""
+    return max((head for _, head in iter_heads(folder)), key=lambda head: head.attempt.number, default=None)
+
+
+def iter_records(folder: Path, *, attempt: int | None = None) -> Iterator[Record]:
+    """All records of a run, or of one attempt at it, segment after segment."""
+    for path, head in iter_heads(folder):
+        if attempt not in (None, head.attempt.number):
+            continue
         offset = 0
         while (batch := read_batch(path, offset)).end > offset:
             yield from batch.records

@@ -22,14 +22,16 @@ class Series:
         The last one; while that is still on its device, the tensor that holds it.
     last_ms : int
         When it was recorded.
+    top_step : int
+        The highest step so far; -1 before the first.
     """
 
-    __slots__ = ("_head", "_name", "_top_step", "last_ms", "value")
+    __slots__ = ("_head", "_name", "last_ms", "top_step", "value")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, top_step: int = -1) -> None:
         self._name = name
         self._head = metric_head(name)
-        self._top_step = -1
+        self.top_step = top_step
         self.last_ms = 0
         self.value: Any = float("nan")
 
@@ -42,11 +44,11 @@ class Series:
     def stamp(self, step: int | None) -> tuple[int, int]:
         """Step and time of the next point; without a step it takes the one after the highest."""
         now = clock.now_ms()
-        top = self._top_step
+        top = self.top_step
         if step is None:
             step = top + 1 if top < MOST_WHOLE else top
         if step > top:
-            self._top_step = step
+            self.top_step = step
             if now < self.last_ms:
                 now = self.last_ms
         elif now <= self.last_ms:

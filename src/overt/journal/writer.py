@@ -23,15 +23,17 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from overt.journal.codec import encode
-from overt.journal.folder import MAIN_SEGMENT, blob_path, create_run_folder, new_segment_name
+from overt.journal.folder import blob_path, create_run_folder, main_segment, new_segment_name
 from overt.journal.owner import this_process
 from overt.journal.series import Series
-from overt.records import Blob, Lost, RunSpec, SegmentHead
+from overt.records import FIRST_ATTEMPT, Attempt, Blob, Lost, RunSpec, SegmentHead
 
 
 class Writer(Protocol):
     """Where a run's lines and bytes go."""
 
+    attempt: Attempt
+    """The attempt at the run that this process makes."""
     preamble: bytes
     """Lines that are repeated should the journal have to begin anew, such as the run's ending."""
     lock: threading.RLock
@@ -69,7 +71,9 @@ class JournalWriter:
     spec : RunSpec
         Stands at the head of the segment, so that it can be delivered alone.
     segment : str, optional
-        File name; the first process's by default.
+        File name; that of the attempt's own process by default.
+    attempt : Attempt
+        At the run, which the process belongs to.
     on_open : callable, optional
         Called each time the segment was opened, the first time and after :meth:`close`.
     on_trouble : callable, optional
@@ -87,13 +91,15 @@ class JournalWriter:
         folder: Path,
         spec: RunSpec,
         *,
-        segment: str = MAIN_SEGMENT,
+        segment: str | None = None,
+        attempt: Attempt = FIRST_ATTEMPT,
         on_open: Callable[[], None] = lambda: None,
         on_trouble: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.folder = folder
         self.spec = spec
-        self.segment = segment
+        self.attempt = attempt
+        self.segment = segment or main_segment(attempt.number)
         self.lost = 0
         self.preamble = b""
         self._on_open = on_open
@@ -213,7 +219,7 @@ class JournalWriter:
                     continue
                 cut_torn_tail(descriptor)
                 if os.fstat(descriptor).st_size == 0:
-                    self._write(descriptor, encode(SegmentHead(self.spec, this_process())) + self.preamble)
+                    self._write(descriptor, encode(self._head()) + self.preamble)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -223,6 +229,9 @@ class JournalWriter:
             self._descriptor = descriptor
             self._on_open()
             return descriptor
+
+    def _head(self) -> SegmentHead:
+        return SegmentHead(self.spec, this_process(), attempt=self.attempt)
 
     def _write_counted(self, line: bytes) -> OSError | None:
         """Write ``line``, or count it as lost and return why."""

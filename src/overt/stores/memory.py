@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from overt.errors import StoreRejected
-from overt.records import Batchable, Dataset, EndStatus, Figure, Metric, Model, Param, RunSpec, Status, Tag
-from overt.stores.protocols import ModelStore, Store
+from overt.records import Attempt, Batchable, Dataset, EndStatus, Figure, Metric, Model, Param, RunSpec, Status, Tag
+from overt.stores.protocols import ModelStore, ResumableStore, Store
 
 
 @dataclass(slots=True)
@@ -23,6 +23,8 @@ class MemoryRun:
         Path to content.
     figures : dict
         Pictures that were recorded and, in :func:`overt.testing.captured_runs`, not drawn.
+    attempts : list of Attempt
+        Those from the second on: how often the run was resumed.
     """
 
     id: str
@@ -38,6 +40,7 @@ class MemoryRun:
     figures: dict[str, Figure] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     points: set[tuple[str, int, int, str]] = field(default_factory=set, repr=False)
+    attempts: list[Attempt] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -101,6 +104,21 @@ class MemoryStore:
         """Whether the run has not ended yet."""
         return self._run(run_id).status == "RUNNING"
 
+    def begin_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Have the run running again."""
+        run = self._run(run_id)
+        if attempt not in run.attempts:
+            run.attempts.append(attempt)
+        run.status, run.ended_ms = "RUNNING", None
+
+    def attempt_starts(self, run_id: str) -> Sequence[int]:
+        """When the attempts from the second on began."""
+        return [attempt.started_ms for attempt in self._run(run_id).attempts]
+
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """Every point of one series."""
+        return (point for point in list(self._run(run_id).history) if point.name == name)
+
     def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
         """Set the ending."""
         run = self._run(run_id)
@@ -118,3 +136,4 @@ class MemoryStore:
 
 _: Store = MemoryStore()
 _models: ModelStore = MemoryStore()
+_resumable: ResumableStore = MemoryStore()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from overt.records import Batchable, EndStatus, Model, RunDetails, RunSpec, RunSummary
+from overt.records import Attempt, Batchable, EndStatus, Metric, Model, RunDetails, RunSpec, RunSummary
 
 
 @runtime_checkable
@@ -58,6 +58,23 @@ class JoinableStore(Protocol):
 
     def is_running(self, run_id: str) -> bool:
         """Whether the run has not ended yet."""
+
+
+@runtime_checkable
+class ResumableStore(Protocol):
+    """A store in which a run can go on after its end: a killed training that was resumed from a checkpoint.
+
+    Without this ability a resumed run keeps the status of its first attempt, and all points of all attempts arrive.
+    """
+
+    def begin_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Have the run running again, and remember when the attempt began; repeating it changes nothing."""
+
+    def attempt_starts(self, run_id: str) -> Sequence[int]:
+        """When the attempts from the second on began, in milliseconds; empty for a run that was never resumed."""
+
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """Every point of one series that has arrived, under the name that it was recorded with."""
 
 
 @runtime_checkable

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from overt import tracker
+from overt import opening
+from overt.delivery.attempts import Attempts
 from overt.delivery.dispatch import dispatch
 from overt.delivery.messages import Delivered
 from overt.delivery.projection import Projection
@@ -24,7 +25,7 @@ from overt.journal.codec import decode
 from overt.journal.series import Series
 from overt.links import null_run
 from overt.process import users_line
-from overt.records import Blob, Figure, Record, RunEnd, RunSpec, SegmentHead
+from overt.records import Attempt, Blob, Figure, Record, RunEnd, RunSpec, SegmentHead
 from overt.run import Run
 from overt.stores.memory import MemoryRun, MemoryStore
 
@@ -51,7 +52,7 @@ def captured_runs() -> Iterator[list[MemoryRun]]:
     ('FINISHED', {'loss': 0.25})
     """
     capture = _Capture()
-    with tracker.divert(capture.build):
+    with opening.divert(capture.build):
         yield capture.runs
 
 
@@ -60,12 +61,12 @@ class _Capture:
         self.store = MemoryStore()
         self.runs: list[MemoryRun] = []
 
-    def build(self, spec: RunSpec) -> Run:
-        writer = _MemoryWriter(self.store, spec)
+    def build(self, spec: RunSpec, attempt: Attempt, top_steps: Mapping[str, int]) -> Run:
+        writer = _MemoryWriter(self.store, spec, attempt)
         captured = self.store.runs[writer.run_id]
         if captured not in self.runs:
             self.runs.append(captured)
-        run = Run(spec, writer, link=_MemoryLink(writer), rebuild=(_rebuild, (spec,)))
+        run = Run(spec, writer, link=_MemoryLink(writer), rebuild=(_rebuild, (spec,)), top_steps=top_steps)
         _captured[spec.key] = run
         return run
 
@@ -83,7 +84,8 @@ class _MemoryWriter:
 
     preamble = b""
 
-    def __init__(self, store: MemoryStore, spec: RunSpec) -> None:
+    def __init__(self, store: MemoryStore, spec: RunSpec, attempt: Attempt) -> None:
+        self.attempt = attempt
         self._blobs: dict[str, bytes] = {}
         self.lock = threading.RLock()
         self.run_id = store.create_run(spec)
@@ -91,6 +93,8 @@ class _MemoryWriter:
         self.projection = Projection(
             store, self.run_id, open_blob=self._open_blob, draw=_undrawn, on_reject=self._refuse
         )
+        self._attempts = Attempts(store, self.run_id)
+        self._attempts.begin(attempt)
 
     def append(self, line: bytes) -> bool:
         """Take one record."""
@@ -99,7 +103,7 @@ class _MemoryWriter:
         if isinstance(record, Figure):
             self._run.figures[record.path] = record
         else:
-            self.projection.send([record])
+            self.projection.send(self._attempts.iter_standing([record], self.attempt))
         return True
 
     def append_point(

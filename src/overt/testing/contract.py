@@ -20,6 +20,7 @@ from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.records import (
     Artifact,
+    Attempt,
     Batchable,
     Blob,
     Dataset,
@@ -31,7 +32,7 @@ from overt.records import (
     Status,
     Tag,
 )
-from overt.stores.protocols import JoinableStore, ModelStore, Store
+from overt.stores.protocols import JoinableStore, ModelStore, ResumableStore, Store
 
 NOW_MS = 1_700_000_000_000
 
@@ -259,6 +260,30 @@ class StoreContract:
         assert [point.name for point in stored.points] == ["f1_score"]
         assert len(stored.datasets) == 1
 
+    # -- attempts ------------------------------------------------------------------------------------------------------
+
+    def test_an_ended_run_goes_on_in_another_attempt_and_ends_again(self, store: Store) -> None:
+        run_id = store.create_run(_spec())
+        store.finish(run_id, "KILLED", NOW_MS + 9)
+        late = _resumable(self.reopened(store))
+        assert list(late.attempt_starts(run_id)) == []
+        late.begin_attempt(run_id, Attempt(2, NOW_MS + 20))
+        late.begin_attempt(run_id, Attempt(2, NOW_MS + 20))
+        assert self.read(store, run_id).status == "RUNNING"
+        assert list(_resumable(self.reopened(store)).attempt_starts(run_id)) == [NOW_MS + 20]
+        store.finish(run_id, "FINISHED", NOW_MS + 30)
+        stored = self.read(store, run_id)
+        assert (stored.status, stored.ended_ms) == ("FINISHED", NOW_MS + 30)
+
+    @pytest.mark.parametrize("name", ["loss", "mAP@0.5", "x" * 300])
+    def test_every_point_of_a_series_can_be_asked_for(self, store: Store, name: str) -> None:
+        run_id = store.create_run(_spec())
+        points = [_metric(name, step / 4, step=step, ms=NOW_MS + step) for step in range(3)]
+        store.log_batch(run_id, [*points, _metric("other", 1.0)])
+        found = _resumable(self.reopened(store)).iter_points(run_id, name)
+        assert sorted(found, key=lambda point: point.step) == points
+        assert list(_resumable(store).iter_points(run_id, "absent")) == []
+
     # -- params and tags -----------------------------------------------------------------------------------------------
 
     def test_an_empty_batch_is_no_trouble(self, store: Store) -> None:
@@ -462,6 +487,12 @@ _MODEL_FILES = {"model.pkl": b"bytes that nobody opens", "code/a.txt": b"a"}
 
 def _spec(name: str = "run", *, tags: Mapping[str, str] | None = None) -> RunSpec:
     return RunSpec(clock.new_key(), name, "overt store contract", NOW_MS, tags=tags or {})
+
+
+def _resumable(store: Store) -> ResumableStore:
+    if not isinstance(store, ResumableStore):
+        pytest.skip("runs of this store cannot go on after their end")
+    return store
 
 
 def _metric(name: str, value: float, *, step: int = 0, ms: int = NOW_MS) -> Metric:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.records import Batchable, EndStatus, Model, RunSpec
-from overt.stores.protocols import JoinableStore, ModelStore, Store
+from overt.records import Attempt, Batchable, EndStatus, Metric, Model, RunSpec
+from overt.stores.protocols import JoinableStore, ModelStore, ResumableStore, Store
 
 T = TypeVar("T")
 
@@ -99,6 +99,26 @@ class FlakyStore:
         store = self.store
         return self._meet("is_running", lambda: store.is_running(run_id))
 
+    def begin_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Have the run running again, or fail as planned; nothing where the wrapped store cannot."""
+        if isinstance(self.store, ResumableStore):
+            store = self.store
+            self._meet("begin_attempt", lambda: store.begin_attempt(run_id, attempt))
+
+    def attempt_starts(self, run_id: str) -> Sequence[int]:
+        """When attempts began, or fail as planned; none where the wrapped store cannot resume."""
+        if not isinstance(self.store, ResumableStore):
+            return []
+        store = self.store
+        return self._meet("attempt_starts", lambda: store.attempt_starts(run_id))
+
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """The points of a series, or fail as planned; none where the wrapped store cannot resume."""
+        if not isinstance(self.store, ResumableStore):
+            return iter(())
+        store = self.store
+        return self._meet("iter_points", lambda: store.iter_points(run_id, name))
+
     def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
         """Set the ending, or fail as planned."""
         self._meet("finish", lambda: self.store.finish(run_id, status, ended_ms))
@@ -131,5 +151,5 @@ class FlakyStore:
         return result
 
 
-def _conforms(store: FlakyStore) -> tuple[Store, ModelStore, JoinableStore]:
-    return store, store, store
+def _conforms(store: FlakyStore) -> tuple[Store, ModelStore, JoinableStore, ResumableStore]:
+    return store, store, store, store

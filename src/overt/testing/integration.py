@@ -49,6 +49,18 @@ class IntegrationContract:
         """
         raise NotImplementedError("override `train`: it trains something small through the hook under test")
 
+    def train_in_two(self, folder: Path, **keywords: Any) -> None:
+        """Train through the hook with checkpoints until it fails, and then go on from the last one.
+
+        Parameters
+        ----------
+        folder : Path
+            For checkpoints.
+        **keywords
+            As :meth:`train` takes them.
+        """
+        pytest.skip("this hook has no checkpoints to go on from")
+
     @pytest.fixture
     def runs(self) -> Iterator[list[MemoryRun]]:
         """Runs of this test, in memory."""
@@ -120,6 +132,19 @@ class IntegrationContract:
         if isinstance(error, ValueError):
             assert run.tags["overt.error"] == "ValueError: the data is bad"
             assert b"the data is bad" in run.artifacts["overt/traceback.txt"]
+
+    def test_a_training_that_goes_on_from_a_checkpoint_is_one_run_with_every_step_once(self, tmp_path: Path) -> None:
+        stored = MemoryStore()
+        tracker = Tracker(store=stored, delivery="inline", directory=str(tmp_path / "overt"))
+        self.train_in_two(tmp_path / "checkpoints", tracker=tracker)
+        assert overt.wait(30)
+        (run,) = stored.runs.values()
+        assert (run.status, len(run.attempts)) == ("FINISHED", 1)
+        places = [(point.name, point.step) for point in run.history]
+        assert len(set(places)) == len(places)
+        for name in {name for name, _ in places}:
+            steps = sorted(step for other, step in places if other == name)
+            assert steps == list(range(steps[0], steps[-1] + 1)), name
 
     # -- which run -----------------------------------------------------------------------------------------------------
 

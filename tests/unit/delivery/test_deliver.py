@@ -334,7 +334,9 @@ FIELDS: list[tuple[str, Any]] = [
     ("bad_lines", 1.5),
     ("rejected", "0"),
     ("held_params", 1),
-    ("ended", None),
+    ("ended_attempt", None),
+    ("attempt", True),
+    ("repeated", -1),
     ("sealed", "yes"),
     ("unknown", 1),
 ]

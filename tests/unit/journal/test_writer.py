@@ -345,4 +345,4 @@ def test_a_pickled_run_records_into_its_own_segment_in_a_spawned_process(tmp_pat
     RunDelivery(folder, store, store_name="memory", draw=never_drawn).deliver()
     assert sorted(point.value for point in store.runs[overt_run.key].history) == [1.0, 2.0]
     assert store.runs[overt_run.key].tags["from"] == "the child"
-    assert json.loads((folder / "delivered.json").read_bytes())["memory"]["ended"]
+    assert json.loads((folder / "delivered.json").read_bytes())["memory"]["ended_attempt"] == 1

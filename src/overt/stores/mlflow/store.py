@@ -23,14 +23,15 @@ from mlflow.exceptions import MlflowException
 
 from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.records import Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
+from overt.records import Attempt, Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.models import find_model, log_model
 from overt.stores.mlflow.names import digest, is_cut, to_mlflow
-from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, Store
+from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, ResumableStore, Store
 
 KEY_TAG = "overt.key"
+ATTEMPTS_TAG = "overt.attempts"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for a GenAI project
 PARAMS_FILE = "params.json"
 TAGS_FILE = "tags.json"
@@ -112,6 +113,26 @@ class MlflowStore:
         with translated_errors(self._uri):
             return self._client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED")
 
+    def begin_attempt(self, run_id: str, attempt: Attempt) -> None:
+        """Set the run to RUNNING and note the attempt in a tag; MLflow keeps the old end time until the next."""
+        with self._errors_about(run_id):
+            known = self._know_anew(run_id)
+            starts = sorted({*_attempt_starts(known.tags), attempt.started_ms})
+            self._client.set_tag(run_id, ATTEMPTS_TAG, json.dumps(starts))
+            known.tags[ATTEMPTS_TAG] = json.dumps(starts)
+            self._client.update_run(run_id, status="RUNNING")
+
+    def attempt_starts(self, run_id: str) -> Sequence[int]:
+        """What the tag says."""
+        with self._errors_about(run_id):
+            return _attempt_starts(self._know(run_id).tags)
+
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """Ask for the whole history of a metric."""
+        with self._errors_about(run_id):
+            history = self._client.get_metric_history(run_id, to_mlflow(name, limits.NAME_CHARACTERS))
+        return (Metric(name, point.value, point.step, point.timestamp) for point in history)
+
     def finish(self, run_id: str, status: EndStatus, ended_ms: int) -> None:
         """Set the ending with the time at which it was recorded."""
         with self._errors_about(run_id):
@@ -187,11 +208,11 @@ class MlflowStore:
         return run_id
 
     def _know(self, run_id: str) -> _Known:
-        if run_id not in self._known:
-            run = self._client.get_run(run_id)
-            self._known[run_id] = _Known(
-                run.info.experiment_id, dict(run.data.params), dict(run.data.tags), _contexts(run)
-            )
+        return self._known.get(run_id) or self._know_anew(run_id)
+
+    def _know_anew(self, run_id: str) -> _Known:
+        run = self._client.get_run(run_id)
+        self._known[run_id] = _Known(run.info.experiment_id, dict(run.data.params), dict(run.data.tags), _contexts(run))
         return self._known[run_id]
 
     @contextmanager
@@ -326,6 +347,15 @@ def _name(name: str, tags: dict[str, str]) -> str:
     return to_mlflow(name, limits.NAME_CHARACTERS)
 
 
+def _attempt_starts(tags: dict[str, str]) -> list[int]:
+    """When attempts began, as noted in a tag; a tag that somebody else has written says nothing."""
+    with suppress(ValueError):
+        starts = json.loads(tags.get(ATTEMPTS_TAG, "[]"))
+        if isinstance(starts, list) and all(type(start) is int for start in starts):
+            return starts
+    return []
+
+
 def _contexts(run: mlflow_entities.Run) -> dict[tuple[str, str], str]:
     """The one context that MLflow has of each dataset."""
     return {
@@ -350,5 +380,5 @@ def _dataset_input(dataset: Dataset) -> mlflow_entities.DatasetInput:
     )
 
 
-def _conforms(store: MlflowStore) -> tuple[Store, ModelStore, JoinableStore, ProbeStore]:
-    return store, store, store, store
+def _conforms(store: MlflowStore) -> tuple[Store, ModelStore, JoinableStore, ProbeStore, ResumableStore]:
+    return store, store, store, store, store

@@ -1,0 +1,137 @@
+"""A run goes on from a checkpoint: where that is, what it tells of its run, and the run, opened in another attempt.
+
+A checkpoint is a file that may come from anybody, so what it tells is read as a journal's line is: checked in full, and
+nothing in it is run. What the run has recorded before is neither needed nor asked for: only the store knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, NoReturn
+
+from overt import clock
+from overt.capture.params import describe
+from overt.checkpoints import CheckpointFile, NoCheckpoint, file_name, newest
+from overt.errors import ConfigurationError
+from overt.journal.codec import MOST_WHOLE, BadLine, decode
+from overt.journal.folder import last_attempt, run_folder
+from overt.opening import is_diverted, open_run
+from overt.process import is_main_rank, usable_base
+from overt.records import Attempt, SegmentHead
+from overt.run import Run
+from overt.settings import Settings, configured, resolve_settings
+from overt.stores.uri import public_name
+
+Resume = Literal["auto", "never", "must"]
+
+
+def continue_run(checkpoint: Mapping[str, Any], *nearest_first: Settings) -> Run:
+    """Open the run that a checkpoint tells of, in an attempt of its own.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        What :meth:`overt.Run.to_checkpoint` gave.
+    *nearest_first : Settings
+        Settings before those that are configured. Where no store is chosen anywhere, the run's own is used.
+
+    Returns
+    -------
+    Run
+        Running, with the same key. Series without a given step go on behind the checkpoint's.
+
+    Raises
+    ------
+    ConfigurationError
+        When the checkpoint tells of no run.
+    """
+    head, top_steps = _read(checkpoint)
+    settings = resolve_settings(*nearest_first, configured(), default_store=head.spec.store or None)
+    spec = head.spec
+    if isinstance(settings.store, str):
+        spec = replace(spec, store=public_name(settings.store))
+    number = head.attempt.number
+    if settings.enabled:
+        number = max(number, last_attempt(run_folder(usable_base(settings.directory), spec.key)))
+    attempt = Attempt(number + 1, clock.now_ms() + 1)
+    time.sleep(0.002)  # a millisecond in which two attempts record would not say whose its points are
+    return open_run(spec, settings, attempt=attempt, top_steps=top_steps)
+
+
+def find_checkpoint(
+    name: str, params: Mapping[str, object], resume: Resume, *nearest_first: Settings
+) -> CheckpointFile:
+    """The checkpoint file of a training, whether there is one to go on from yet or not.
+
+    Parameters
+    ----------
+    name : str
+        Of the training.
+    params : mapping
+        Its settings: with others it is another training.
+    resume : {"auto", "never", "must"}
+        Whether to go on from what an earlier process has left there: if it was of the same settings, never, or from
+        the last one of this name whatever its settings were.
+    *nearest_first : Settings
+        Settings before those that are configured.
+
+    Raises
+    ------
+    ConfigurationError
+        Under "must", when there is none, or another process trains with it.
+    """
+    settings = resolve_settings(*nearest_first, configured())
+    if not settings.enabled or is_diverted():
+        return NoCheckpoint()
+    folder, is_main = usable_base(settings.directory) / "checkpoints", is_main_rank()
+    path = folder / file_name(name, _identity(settings.experiment, params))
+    if resume == "must":
+        path = newest(folder, name) or _refuse(f"there is no checkpoint of {name} in {folder}")
+    file = CheckpointFile(path, is_main=is_main)
+    if not file.hold():
+        if resume == "must":
+            _refuse(f"another process is training with {path}")
+        file = CheckpointFile(folder / file_name(name, _identity(clock.new_key(), params)), is_main=is_main)
+        file.hold()
+    elif resume == "never":
+        file.remove()
+    return file
+
+
+def _refuse(why: str) -> NoReturn:
+    raise ConfigurationError(f"resume='must' goes on from a checkpoint, and {why}. To start anew: resume='auto'.")
+
+
+def _identity(experiment: str, params: Mapping[str, object]) -> str:
+    """12 hexadecimal digits for a training with these settings."""
+    settings = sorted((name, describe(value)) for name, value in params.items())
+    return hashlib.sha256(json.dumps([experiment, settings]).encode()).hexdigest()[:12]
+
+
+def run_key_of(checkpoint: Mapping[str, Any]) -> str:
+    """Key of the run that a checkpoint tells of; ConfigurationError if it tells of none."""
+    return _read(checkpoint)[0].spec.key
+
+
+def _read(checkpoint: Mapping[str, Any]) -> tuple[SegmentHead, dict[str, int]]:
+    problem = "it is no mapping with the texts that Run.to_checkpoint() gave"
+    try:
+        head = decode(checkpoint["run"].encode())
+        steps = dict(checkpoint["top_steps"])
+        if isinstance(head, SegmentHead) and all(_is_step(step) for step in steps.values()):
+            return head, steps
+    except BadLine as error:
+        problem = str(error)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise ConfigurationError(
+        f"the checkpoint tells of no run of overt's that can go on ({problem}). To start a new one: resume='never'."
+    )
+
+
+def _is_step(step: object) -> bool:
+    return type(step) is int and -MOST_WHOLE <= step <= MOST_WHOLE
