@@ -18,3 +18,32 @@ def recorded_part(run: Run, part: str) -> Iterator[None]:
             raise
         run.set_tag(f"overt.not_recorded.{part.replace(' ', '_')}", f"{type(error).__name__}: {error}")
         run.warn(f"{part} of run {run.name} could not be recorded ({type(error).__name__}: {error})")
+
+
+class Parts:
+    """The parts of what is recorded of one training: one that fails is said once, for it may fail in every batch."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._failed: set[str] = set()
+
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """Keep what fails in the block from stopping the others; see :meth:`failed`."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - said in the run; raised under on_error="raise"
+            self.failed(name, error)
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Say in the run, and once aloud, that a part was not recorded.
+
+        Raises
+        ------
+        Exception
+            ``error`` itself, under ``on_error="raise"``.
+        """
+        if self._run.is_strict or name not in self._failed:
+            self._failed.add(name)
+            with recorded_part(self._run, name):
+                raise error

@@ -16,6 +16,8 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.demos.boring_classes import BoringModel, DemoModel, RandomDataset
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tests.integrations.lightning_parts import (
     FILTERS,
     TREES,
@@ -27,7 +29,9 @@ from tests.integrations.lightning_parts import (
     trainer,
 )
 
+from overt.errors import OvertWarning
 from overt.integrations.lightning.lightning_pytorch import TrackingCallback
+from overt.integrations.lightning.measuring import device_memory
 from overt.stores.memory import MemoryRun
 from overt.testing import captured_runs
 
@@ -205,7 +209,7 @@ def test_what_the_callback_itself_reads_from_tensors_changes_no_training() -> No
         return list(module.parameters())
 
     with captured_runs():
-        tracked = weights(TrackingCallback(log_every_n_steps=1))
+        tracked = weights(TrackingCallback(log_every_n_steps=1, gradient_norm=True))
     assert all(torch.equal(*pair) for pair in zip(tracked, weights(), strict=True))
 
 
@@ -213,6 +217,128 @@ def _nothing() -> Any:
     from lightning.pytorch import Callback
 
     return Callback()
+
+
+# -- gradients and memory ----------------------------------------------------------------------------------------------
+
+
+def hand_written_norms(epochs: int, *, clipped_at: float) -> list[float]:
+    """The gradient norms of the same training as a plain loop, each before it is clipped."""
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    norms = []
+    for _ in range(epochs):
+        for x, y in data():
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(net(x), y).backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(net.parameters(), clipped_at)))
+            optimizer.step()
+        scheduler.step()
+    return norms
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_gradient_norms_are_those_before_clipping_at_the_steps_that_are_recorded(
+    runs: list[MemoryRun], tree_name: str
+) -> None:
+    callback = callback_of(tree_name)(log_every_n_steps=3, gradient_norm=True)
+    trainer(callback, tree_name=tree_name, gradient_clip_val=0.1).fit(classifier(tree_name)(), data())
+    found, norms = series(runs[0]), hand_written_norms(2, clipped_at=0.1)
+    assert min(norms) > 0.1, "clipping changes each of them"
+    assert found["grad_norm_step"] == [(step, norms[step - 1]) for step in (3, 6, 9, 12)]
+
+
+def test_gradient_norms_are_those_of_the_batches_that_step(runs: list[MemoryRun]) -> None:
+    seen = []
+
+    class Sees(classifier()):  # type: ignore[misc]
+        def on_before_optimizer_step(self, optimizer: Any) -> None:
+            seen.append(flat_norm(optimizer))
+
+    callback = TrackingCallback(log_every_n_steps=1, gradient_norm=True)
+    trainer(callback, accumulate_grad_batches=4).fit(Sees(), data())
+    points = series(runs[0])["grad_norm_step"]
+    assert [step for step, _ in points] == [1, 2, 3, 4]
+    assert [value for _, value in points] == pytest.approx(seen)
+
+
+def flat_norm(optimizer: Any) -> float:
+    """The norm of all gradients of an optimizer, as one vector."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return float(torch.cat([parameter.grad.flatten() for parameter in parameters]).norm())
+
+
+def test_each_optimizer_has_its_own_gradient_norm(runs: list[MemoryRun]) -> None:
+    seen: dict[str, list[float]] = {"Adam": [], "RMSprop": []}
+
+    class Sees(Gan):
+        def on_before_optimizer_step(self, optimizer: Any) -> None:
+            seen[type(optimizer).__name__].append(flat_norm(optimizer))
+
+    trainer(TrackingCallback(log_every_n_steps=2, gradient_norm=True), max_epochs=1).fit(Sees(), data(16))
+    found = series(runs[0])
+    for position, norms in enumerate(seen.values()):
+        points = found[f"grad_norm_optimizer_{position}_step"]
+        assert [step for step, _ in points] == [4, 8]
+        assert [value for _, value in points] == pytest.approx(norms[1::2])
+    assert "grad_norm_step" not in found
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradient_norms_are_those_of_gradients_that_are_not_scaled(runs: list[MemoryRun], fused: bool) -> None:
+    class Fused(classifier()):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.0, fused=fused)
+
+    scaling = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    for settings in ({}, {"plugins": [scaling]}):
+        callback = TrackingCallback(log_every_n_steps=1, gradient_norm=True)
+        trainer(callback, max_epochs=1, **settings).fit(Fused(), data())
+    exact, scaled = ([value for _, value in series(run)["grad_norm_step"]] for run in runs)
+    assert scaled == pytest.approx(exact, rel=0.02)
+
+
+def test_gradients_of_which_each_rank_has_a_part_are_said_and_not_measured(runs: list[MemoryRun]) -> None:
+    class FSDPStrategy(SingleDeviceStrategy):
+        """Named as the one that spreads parameters over ranks."""
+
+    fitted = trainer(TrackingCallback(log_every_n_steps=1, gradient_norm=True), strategy=FSDPStrategy("cpu"))
+    with pytest.warns(OvertWarning, match="under FSDPStrategy no rank has all gradients"):
+        fitted.fit(classifier()(), data())
+    assert "grad_norm_step" not in series(runs[0])
+    assert len(series(runs[0])["train_loss_step"]) == 12
+
+
+def test_neither_gradients_nor_the_memory_of_a_cpu_are_recorded_unasked(runs: list[MemoryRun]) -> None:
+    trainer(TrackingCallback(log_every_n_steps=1)).fit(classifier()(), data())
+    assert not [name for name in series(runs[0]) if "norm" in name or "memory" in name]
+
+
+def test_memory_of_the_device_is_recorded_at_the_end_of_each_epoch(
+    runs: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    peaks = iter([3_500_000, 4_000_000])
+    # the processor plays a device that counts its memory: nothing of it was seen on a real one
+    monkeypatch.setattr(
+        torch.cpu, "max_memory_allocated", lambda device: (asked.append(device), next(peaks))[1], raising=False
+    )
+    monkeypatch.setattr(torch.cpu, "memory_allocated", lambda device: 2_000_000, raising=False)
+    trainer(TrackingCallback()).fit(classifier()(), data())
+    found = series(runs[0])
+    assert found["device_memory_peak_megabytes"] == [(0, 3.5), (1, 4.0)]
+    assert found["device_memory_megabytes"] == [(0, 2.0), (1, 2.0)]
+    assert asked == [torch.device("cpu")] * 2
+
+
+def test_memory_is_asked_of_the_very_device_and_by_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: (device.index + 1) * 1e6)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: device.index * 1e6)
+    expected = {"device_memory_peak_megabytes": 4.0, "device_memory_megabytes": 3.0}
+    assert device_memory(torch.device("cuda", 3)) == expected
+    assert device_memory(torch.device("mps")) == {}, "it counts under other names"
+    assert device_memory(torch.device("privateuseone")) == {}, "no module of torch is called so"
 
 
 # -- Lightning's own models --------------------------------------------------------------------------------------------

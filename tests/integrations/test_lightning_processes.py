@@ -171,14 +171,13 @@ TWO_RANKS = """
                 self.log("only_on_zero", 1.0, rank_zero_only=True)
             return loss
         def test_step(self, batch, batch_idx):
-            returned = super().test_step(batch, batch_idx)
-            return returned if {both} or self.global_rank == 0 else None
+            return super().test_step(batch, batch_idx) if {both} or self.global_rank == 0 else None
 
     if __name__ == "__main__":
         overt.configure(delivery="manual", store="sqlite:///away.db")
         callback = TrackingCallback(log_every_n_steps=1)
         fitted = trainer(callback, strategy="ddp", devices=2, use_distributed_sampler=True)
-        module = Reduces()
+        module = Reduces(returns="{returns}")
         fitted.fit(module, data(), data())
         fitted.test(module, data(), verbose=False)
         with open(f"rank{{fitted.global_rank}}.json", "w") as file:
@@ -186,11 +185,15 @@ TWO_RANKS = """
 """
 
 
-@pytest.mark.parametrize("both", [True, False], ids=["both ranks return", "one rank returns"])
-def test_two_ranks_make_one_run(tmp_path: Path, both: bool) -> None:
+@pytest.mark.parametrize(
+    ("both", "returns"),
+    [(True, "loss"), (False, "logits")],
+    ids=["losses are seen on both ranks", "one rank returns"],
+)
+def test_two_ranks_make_one_run(tmp_path: Path, both: bool, returns: str) -> None:
     if not __import__("torch").distributed.is_gloo_available():
         pytest.skip("this torch has no gloo")
-    finished(TWO_RANKS.format(both=both), tmp_path)
+    finished(TWO_RANKS.format(both=both, returns=returns), tmp_path)
     (records,) = journals(tmp_path).values()
     points: dict[str, list[Any]] = {}
     for record in records:

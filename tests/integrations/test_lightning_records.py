@@ -181,7 +181,12 @@ def test_one_line_says_what_to_return_for_a_report(
     runs: list[MemoryRun], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OVERT_QUIET")
-    trainer(TrackingCallback()).test(classifier()(returns="loss"), data())
+
+    class Margin(classifier()):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            return self(batch[0]).max()  # no loss that is known
+
+    trainer(TrackingCallback()).test(Margin(), data())
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("overt: to get")]
     assert len(lines) == 1
     assert '"target": y}' in lines[0]
@@ -359,6 +364,7 @@ def test_lightning_cli_takes_it_from_yaml_and_its_configuration_is_recorded(
                 experiment: from-yaml
                 log_model: false
                 tags: {{team: blue}}
+                gradient_norm: true
         model: {{lr: 0.25}}
     """
     (tmp_path / "config.yaml").write_text(config)
@@ -376,3 +382,4 @@ def test_lightning_cli_takes_it_from_yaml_and_its_configuration_is_recorded(
     assert (run.experiment, run.params["lr"], run.params["seed"]) == ("from-yaml", "0.25", "3")
     assert run.tags["team"] == "blue"
     assert b"experiment: from-yaml" in run.artifacts["config.yaml"]
+    assert len(series(run)["grad_norm_step"]) == 6

@@ -25,6 +25,7 @@ from overt.integrations.lightning.session import Session
 from overt.run import Run
 from overt.stores.memory import MemoryRun
 from overt.testing import captured_runs
+from overt.tracker import open_for_hook
 
 pytestmark = [pytest.mark.filterwarnings(each) for each in FILTERS]
 
@@ -134,33 +135,19 @@ def test_it_records_into_the_run_that_it_is_given_and_leaves_it_open(runs: list[
     assert runs[2].spec.parent_key == run.key
 
 
-def test_a_fit_from_a_checkpoint_says_whose_it_was_and_goes_on_counting(runs: list[MemoryRun]) -> None:
-    settings = {"enable_checkpointing": True, "log_every_n_steps": 4}
-    first = trainer(TrackingCallback(), max_epochs=1, **settings)
-    first.fit(classifier()(), data())
-    path = first.checkpoint_callback.best_model_path
-    trainer(TrackingCallback(), max_epochs=3, **settings).fit(classifier()(), data(), ckpt_path=path)
-    trainer(TrackingCallback(), **settings).test(classifier()(), data(), ckpt_path=path)
-    first.test(classifier()(), data(), ckpt_path=path)
-    first.fit_loop.epoch_progress.reset()
-    first.fit(classifier()(), data())
-    origin, resumed, tested, again = runs
-    assert "overt.checkpoint_of" not in again.tags, "only the test before it began with a checkpoint"
-    assert resumed.tags["overt.checkpoint_of"] == origin.id
-    assert (
-        tested.tags.get("overt.checkpoint_of", origin.id) == origin.id
-    )  # Lightning 2.4 restores callbacks for fit only
-    assert "overt.checkpoint_of" not in origin.tags
-    assert [step for step, _ in series(origin)["train_loss_step"]] == [4]
-    assert [step for step, _ in series(resumed)["train_loss_step"]] == [8, 12, 16]
-    assert [step for step, _ in series(resumed)["train_loss_epoch"]] == [1, 2]
+@pytest.mark.parametrize("system_metrics", [None, True, False])
+def test_a_run_is_opened_with_the_system_metrics_that_were_asked_for(
+    runs: list[MemoryRun], system_metrics: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool | None] = []
 
+    def opened(name: str, **where: Any) -> Any:
+        asked.append(where["system_metrics"])
+        return open_for_hook(name, **where)
 
-def test_a_checkpoint_loads_with_weights_only(runs: list[MemoryRun]) -> None:
-    fitted = trainer(TrackingCallback(), enable_checkpointing=True)
-    fitted.fit(classifier()(), data())
-    state = torch.load(fitted.checkpoint_callback.best_model_path, weights_only=True)["callbacks"]["TrackingCallback"]
-    assert state == {"run_key": runs[0].id, "n_stepped": 12}
+    monkeypatch.setattr("overt.integrations.lightning.callback.open_for_hook", opened)
+    trainer(TrackingCallback(system_metrics=system_metrics), max_epochs=1).fit(classifier()(), data())
+    assert asked == [system_metrics]
 
 
 # -- endings -----------------------------------------------------------------------------------------------------------
@@ -247,7 +234,7 @@ def test_an_error_in_a_test_changes_nothing_of_a_fit_that_has_ended(runs: list[M
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
-HOOKS = [name for name in vars(Session) if not name.startswith("_") and name not in ("part", "say_failed")]
+HOOKS = [name for name in vars(Session) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("method", HOOKS)
@@ -297,7 +284,8 @@ def test_nothing_is_read_from_a_tensor_while_an_epoch_runs(
 
         return read
 
-    fitted, module = trainer(TrackingCallback(log_every_n_steps=1, log_model=False)), classifier()()
+    callback = TrackingCallback(log_every_n_steps=1, log_model=False, gradient_norm=True)
+    fitted, module = trainer(callback, gradient_clip_val=9.0), classifier()()
     with monkeypatch.context() as patch:
         for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__", "__array__"):
             patch.setattr(torch.Tensor, name, counted(name))
@@ -305,7 +293,7 @@ def test_nothing_is_read_from_a_tensor_while_an_epoch_runs(
         patch.setattr(Session, "read_predictions", lambda *_: {})
         fitted.fit(module, data(), data())
         assert reads == []
-    assert len(series(runs[0])["train_loss_step"]) == 12
+    assert len(series(runs[0])["train_loss_step"]) == len(series(runs[0])["grad_norm_step"]) == 12
 
 
 class Odd:
@@ -360,6 +348,7 @@ def test_strict_tracking_raises(runs: list[MemoryRun], monkeypatch: pytest.Monke
         ({"run": "abc"}, "`run` must be"),
         ({"parent": 3}, "`parent` must be"),
         ({"tracker": "sqlite:///x.db"}, "`tracker` must be"),
+        ({"gradient_norm": "yes"}, "`gradient_norm` must be"),
         ({"system_metrics": 1}, "`system_metrics` must be"),
     ],
 )

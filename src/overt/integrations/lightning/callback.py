@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from overt.capture.training import count_samples
 from overt.errors import ConfigurationError
@@ -18,9 +18,14 @@ from overt.integrations.lightning.outputs import gather
 from overt.integrations.lightning.session import LogModel, Session
 from overt.links import null_run
 from overt.records import EndStatus
+from overt.resuming import Resume
 from overt.run import Run, status_of
 from overt.tracker import HookRun, Tracker, open_for_hook
 from overt.validation import check_details
+
+_NOTHING_TO_RESUME = (
+    "resume='must' needs a checkpoint that was made with a TrackingCallback, and %s. To start a new run: resume='auto'."
+)
 
 T = TypeVar("T")
 
@@ -51,9 +56,16 @@ class TrackingHooks:
         Record what is logged for steps at every n-th; as the Trainer's own ``log_every_n_steps`` (50) if absent.
     evaluate : bool
         Whether to make a report of what ``validation_step`` and ``test_step`` return, if that is a mapping with
-        ``logits``, ``probs``, ``preds`` or ``y_hat``, and ``target``, ``targets``, ``y`` or ``labels``.
+        ``logits``, ``probs``, ``preds`` or ``y_hat``, and ``target``, ``targets``, ``y`` or ``labels``; else of what a
+        loss in them is given, of those in ``torch.nn.functional`` and of the loss modules, which call these.
+    resume : {"auto", "never", "must"}
+        Whether ``fit(ckpt_path=…)`` goes on in the run that the checkpoint was made in: if the checkpoint tells of one,
+        never, or always, so that a fit without such a checkpoint raises. A run that was not the callback's own
+        (``run=``, a ``with overt.start_run()`` around the fit) goes on under "must" only.
     class_names : sequence of str, optional
         What to call the classes 0, 1, … in reports.
+    gradient_norm : bool
+        Whether to record the norm of the gradients of each optimizer, at the steps that are recorded.
     system_metrics : bool, optional
         Whether the processor, memory, disk, network and GPU are watched; as configured if absent.
 
@@ -84,6 +96,8 @@ class TrackingHooks:
         log_every_n_steps: int | None = None,
         evaluate: bool = True,
         class_names: Sequence[str] | None = None,
+        resume: Resume = "auto",
+        gradient_norm: bool = False,
         system_metrics: bool | None = None,
     ) -> None:
         details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
@@ -92,9 +106,14 @@ class TrackingHooks:
         _check("parent", parent, Run | str | None)
         _check("tracker", tracker, Tracker | None)
         _check("evaluate", evaluate, bool)
+        _check("gradient_norm", gradient_norm, bool)
         _check("system_metrics", system_metrics, bool | None)
         if not (log_model is False or log_model in ("last", "best")):
             raise ConfigurationError(f"`log_model` must be 'last', 'best' or False (got {log_model!r}).")
+        if resume not in get_args(Resume):
+            raise ConfigurationError(f"`resume` must be 'auto', 'never' or 'must' (got {resume!r}).")
+        if resume == "must" and run is not None:
+            raise ConfigurationError("`run` and resume='must' name two runs to record into: pass one of them.")
         if log_every_n_steps is not None and (type(log_every_n_steps) is not int or log_every_n_steps < 1):
             raise ConfigurationError(
                 f"`log_every_n_steps` must be a whole number from 1 on, or None for the Trainer's own "
@@ -108,13 +127,16 @@ class TrackingHooks:
             "run": run,
             "parent": parent,
             "tracker": tracker,
+            "system_metrics": system_metrics,
         }
         self._how: dict[str, Any] = {
             "log_model": log_model,
             "log_every_n_steps": log_every_n_steps,
             "evaluate": evaluate,
             "class_names": class_names,
+            "gradient_norm": gradient_norm,
         }
+        self._resume: Resume = resume
         self.run_: Run | None = None
         self._hook: HookRun | None = None
         self._session: Session | None = None
@@ -129,7 +151,7 @@ class TrackingHooks:
         """Open the fit's run."""
         self._close()
         if not _is_rehearsal(trainer):
-            self._open(trainer, pl_module)
+            self._open_for_fit(trainer, pl_module)
             self._is_of_fit = True
             self._record("description", Session.describe_fit, trainer, pl_module)
 
@@ -141,17 +163,19 @@ class TrackingHooks:
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """End the run: Lightning comes here only when all went well."""
         self._loaded = {}
+        self._record("evaluation", Session.stop_watching)
         self._record("ending", self._finish, "FINISHED")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
+        self._record("evaluation", Session.stop_watching)
         status = _status_of(exception)
         self._record("last step", Session.close_step, trainer)
         self._record("last epoch", Session.close_epoch, trainer)
         self._record("ending", self._finish, status, exception if status == "FAILED" else None)
 
-    def _open(self, trainer: Any, module: Any) -> None:
-        self._hook = open_for_hook(type(module).__name__, **self._where)
+    def _open(self, trainer: Any, module: Any, *, checkpoint: Mapping[str, Any] | None = None) -> None:
+        self._hook = open_for_hook(type(module).__name__, **self._where, checkpoint=checkpoint)
         if trainer.world_size > 1:
             key = trainer.strategy.broadcast(self._hook.run.key)
             if key != self._hook.run.key:
@@ -161,12 +185,24 @@ class TrackingHooks:
         loaded, self._loaded = self._loaded, {}
         self._record("checkpoint", Session.load_state, loaded)
 
+    def _open_for_fit(self, trainer: Any, module: Any) -> None:
+        """Open the run of a fit: a new one, or that of the checkpoint that it goes on from."""
+        loaded = self._loaded
+        is_told = "run" in loaded and (loaded.get("is_own") or self._resume == "must")
+        if self._resume == "must" and not is_told:
+            raise ConfigurationError(
+                _NOTHING_TO_RESUME % ("this one tells of no run" if trainer.ckpt_path else "fit() was given none")
+            )
+        goes_on = is_told and self._resume != "never" and self._where["run"] is None
+        self._open(trainer, module, checkpoint=loaded["run"] if goes_on else None)
+
     def _finish(self, session: Session, status: EndStatus, error: BaseException | None = None) -> None:
         session.run.flush()  # a test after the fit records into a run that has ended
         if self._hook is not None and self._hook.owned:
             self._hook.run.finish(status, error=error)
 
     def _close(self) -> None:
+        self._record("evaluation", Session.stop_watching)  # had another callback's on_exception kept ours from being
         self._hook = self._session = self.run_ = None
         self._is_of_fit = False
 
@@ -178,7 +214,7 @@ class TrackingHooks:
         try:
             return record(session, *arguments)
         except Exception as error:  # noqa: BLE001 - said in the run; raised under on_error="raise"
-            session.say_failed(part, error)
+            session.parts.failed(part, error)
             return None
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -194,6 +230,10 @@ class TrackingHooks:
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Begin a batch."""
         self._record("step metrics", Session.train_batch_start, trainer, pl_module, batch)
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Measure the gradients."""
+        self._record("gradient norm", Session.before_optimizer_step, trainer, optimizer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Record a step."""
@@ -212,7 +252,8 @@ class TrackingHooks:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint tells of the run that it was made in: plain values, so that it loads with weights only."""
-        return self._record("checkpoint", Session.to_state) or {}
+        state = self._record("checkpoint", Session.to_state)
+        return {} if state is None or self._hook is None else state | {"is_own": self._hook.owned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember what a checkpoint tells, for the run that is opened next."""
@@ -227,6 +268,13 @@ class TrackingHooks:
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a validation."""
         self._evaluation_start(trainer, pl_module, alone="validate")
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin a batch of a validation."""
+        if not trainer.sanity_checking:
+            self._record("evaluation", Session.evaluation_batch_start, "validate", dataloader_idx)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -247,6 +295,12 @@ class TrackingHooks:
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin a test."""
         self._evaluation_start(trainer, pl_module, alone="test")
+
+    def on_test_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin a batch of a test."""
+        self._record("evaluation", Session.evaluation_batch_start, "test", dataloader_idx)
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -11,17 +11,18 @@ import sys
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from overt.capture.training import count_samples, first_samples, learning_rates, summarize_model
-from overt.evaluation.predictions import Predictions, ReadPredictions, evaluate_predictions
+from overt.evaluation.predictions import ReadPredictions, evaluate_predictions
 from overt.evaluation.report import Report
-from overt.guard import recorded_part
-from overt.integrations.lightning import described, logged, models, outputs
+from overt.guard import Parts
+from overt.integrations.lightning import described, logged, measuring, models, outputs
 from overt.models.torch import torch_model
+from overt.resuming import run_key_of
 from overt.run import Run
 from overt.settings import is_quiet
 
@@ -40,7 +41,7 @@ class Session:
     ----------
     run : Run
         Where everything goes.
-    log_model, log_every_n_steps, evaluate, class_names
+    log_model, log_every_n_steps, evaluate, class_names, gradient_norm
         As :class:`~overt.TrackingCallback` takes them.
     """
 
@@ -52,13 +53,15 @@ class Session:
         log_every_n_steps: int | None,
         evaluate: bool,
         class_names: Sequence[str] | None,
+        gradient_norm: bool,
     ) -> None:
         self.run = run
+        self.parts = Parts(run)
         self._log_model = log_model
         self._every = log_every_n_steps
         self._evaluate = evaluate
         self._class_names = class_names
-        self._failed: set[str] = set()
+        self._with_gradient_norm = gradient_norm
         self._names: set[str] = set()  # of what the module logs
         self._model: str | None = None
         self._weights: Path | None = None  # the checkpoint that the recorded model is from; None for the last weights
@@ -71,7 +74,7 @@ class Session:
         self._last_step = -1
         self._step: int | None = None  # of the batch whose last values are not read yet
         self._is_due = False
-        self._rates: Mapping[str, Any] = {}
+        self._measured: dict[str, Any] = {}  # learning rates and gradient norms of the batch that is going on
         self._has_seen_batch = False
         self._inputs: Any = None
 
@@ -83,16 +86,16 @@ class Session:
         self._evaluation_began = 0.0
         self._evaluation_values = logged.StepValues()
         self._n_evaluated: defaultdict[tuple[str, int], int] = defaultdict(int)
-        self._predictions: dict[int, Predictions] = {}
+        self._outputs = outputs.Outputs(self.parts)
         self._validated_at = 0
 
     # -- before --------------------------------------------------------------------------------------------------------
 
     def describe_fit(self, trainer: Any, module: Any) -> None:
         """Params, summary and configuration, before the first step."""
-        with self.part("params"):
+        with self.parts.guarded("params"):
             self._log_params(described.describe_fit(trainer, module))
-        with self.part("model summary"):
+        with self.parts.guarded("model summary"):
             summary = summarize_model(module)
             self._log_params(summary.to_params())
             self.run.log_text(summary.table, "model_summary.txt")
@@ -100,12 +103,12 @@ class Session:
 
     def describe_evaluation(self, trainer: Any, module: Any) -> None:
         """Params of a validate, test or predict that follows no fit."""
-        with self.part("params"):
+        with self.parts.guarded("params"):
             self._log_params(described.describe_evaluation(trainer, module))
         self._record_cli_config(trainer)
 
     def _record_cli_config(self, trainer: Any) -> None:
-        with self.part("configuration of LightningCLI"):
+        with self.parts.guarded("configuration of LightningCLI"):
             if (config := described.cli_config(trainer)) is not None:
                 self.run.log_text(config[1], config[0])
 
@@ -115,7 +118,8 @@ class Session:
 
     def to_state(self) -> dict[str, Any]:
         """What a checkpoint is to tell of this run."""
-        return {"run_key": self.run.key, "n_stepped": self._n_stepped}
+        evaluated = [[*place, count] for place, count in self._n_evaluated.items()]
+        return {"run": self.run.to_checkpoint(), "n_stepped": self._n_stepped, "n_evaluated": evaluated}
 
     def save_so_far(self, trainer: Any) -> None:
         """Have everything up to a checkpoint on the disk when the checkpoint is."""
@@ -123,10 +127,14 @@ class Session:
         self.run.flush()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Say whose checkpoint this run begins with, and go on counting from there."""
-        if "run_key" in state:
-            self.run.set_tag("overt.checkpoint_of", state["run_key"])
-            self._n_stepped = int(state["n_stepped"])
+        """Go on counting from a checkpoint; where it is another run's, say so."""
+        if "run" not in state:
+            return
+        self._n_stepped = int(state["n_stepped"])
+        if (key := run_key_of(state["run"])) != self.run.key:
+            self.run.set_tag("overt.checkpoint_of", key)
+        else:
+            self._n_evaluated.update({(stage, int(loader)): int(n) for stage, loader, n in state["n_evaluated"]})
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -146,9 +154,9 @@ class Session:
         self.close_step(trainer)
         if not self._has_seen_batch:
             self._has_seen_batch = True
-            with self.part("batch size"):
+            with self.parts.guarded("batch size"):
                 self._log_params(described.batch_size(trainer, batch))
-            with self.part("input example"):
+            with self.parts.guarded("input example"):
                 self._inputs = first_samples(models.inputs_of(module, batch), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
@@ -156,7 +164,12 @@ class Session:
         if self._is_due:
             self._step_values.forget(logged.training_results(trainer))
         # the scheduler moves on before the batch has ended: these are the rates that this batch steps with
-        self._rates = learning_rates(trainer.optimizers) if self._is_due or is_first else {}
+        self._measured = learning_rates(trainer.optimizers) if self._is_due or is_first else {}
+
+    def before_optimizer_step(self, trainer: Any, optimizer: Any) -> None:
+        """See the gradients of a step that is to be recorded."""
+        if self._with_gradient_norm and self._is_due:
+            self._measured |= measuring.gradient_norm(trainer, optimizer)
 
     def train_batch_end(self, trainer: Any, module: Any, batch: Any) -> None:
         """Record what this step has logged, if it is one to be recorded."""
@@ -170,11 +183,11 @@ class Session:
         if self._is_due:
             self._step = step
             self._log(self._step_values.iter_fresh(results), step=step)
-        if self._rates:
+        if self._measured:
             if len(results) != self._n_results:
                 self._n_results = len(results)
                 self._names.update(logged.iter_names(results))
-            self._log_own(self._rates, step=step)
+            self._log_own(self._measured, step=step)
 
     def close_step(self, trainer: Any) -> None:
         """Record what was logged after our own hook: by the module's ``on_train_batch_end``."""
@@ -192,6 +205,8 @@ class Session:
         if self._n_samples and seconds > self._evaluating_s:
             n_samples = self._n_samples * trainer.world_size
             measured["samples_per_second"] = n_samples / (seconds - self._evaluating_s)
+        with self.parts.guarded("device memory"):
+            measured |= measuring.device_memory(trainer.strategy.root_device)
         self._log_own(measured, step=self._epoch)
 
     def close_epoch(self, trainer: Any) -> None:
@@ -208,14 +223,24 @@ class Session:
         self.close_step(trainer)
         self._evaluation_began = time.perf_counter()
         self._evaluation_values = logged.StepValues()
-        self._predictions = {}
+        with self.parts.guarded("predictions"):
+            self._outputs.begin(trainer.lightning_module)
+
+    def evaluation_batch_start(self, stage: str, loader: int) -> None:
+        """See what losses are given, where that is what can be evaluated; the end of the batch ends that."""
+        if self._evaluate:
+            self._outputs.watch((stage, loader))
+
+    def stop_watching(self) -> None:
+        """Leave nothing of ours on PyTorch's stack: a batch may end in an exception."""
+        self._outputs.stop_watching()
 
     def evaluation_batch_end(self, trainer: Any, returned: Any, stage: str, loader: int) -> None:
         """Keep predictions, and record what the module logs batch by batch, along the batches seen so far."""
-        if self._evaluate:
-            with self.part("predictions"):
-                outputs.add_outputs(self._predictions.setdefault(loader, Predictions()), returned)
         place = (stage, loader)
+        if self._evaluate:
+            with self.parts.guarded("predictions"):
+                self._outputs.add(returned, place)
         self._log(self._evaluation_values.iter_fresh(trainer._results), step=self._n_evaluated[place])
         self._n_evaluated[place] += 1
 
@@ -231,8 +256,7 @@ class Session:
 
     def read_predictions(self) -> dict[int, ReadPredictions]:
         """What was kept of the last pass on this rank, by data loader."""
-        found = ((loader, predictions.read()) for loader, predictions in self._predictions.items())
-        return {loader: read for loader, read in found if read is not None}
+        return self._outputs.read()
 
     def report_validation(self, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of the last validation, as ``val_…``."""
@@ -259,14 +283,15 @@ class Session:
         step_name: str,
         model: str | None = None,
     ) -> None:
-        if not found and self._evaluate and self._n_evaluated:
+        if not found and self._evaluate and self._n_evaluated and not self.run.is_null:
             self._advise(step_name)
         for loader, read in found.items():
             place = f"{prefix}dataloader_{loader}_" if len(found) > 1 else prefix
-            with self.part(f"{place}evaluation"):
+            with self.parts.guarded(f"{place}evaluation"):
                 report = evaluate_predictions(read, class_names=self._class_names)
+                report = replace(report, notes=(*self._outputs.notes(loader), *report.notes))
                 self._log_report(report, place, step=step, model=model)
-        self._predictions = {}
+        self._outputs.forget()
 
     def _log_report(self, report: Report, prefix: str, *, step: int, model: str | None) -> None:
         """Record a report; where the module logs something under a name of its own, that stands."""
@@ -293,19 +318,19 @@ class Session:
 
     def record_outcome(self, trainer: Any, module: Any) -> None:
         """Record how the fit went: why it stopped, its best checkpoint, its model."""
-        with self.part("early stopping"):
+        with self.parts.guarded("early stopping"):
             for callback in trainer.callbacks:
                 if described.is_a(callback, "EarlyStopping") and callback.stopped_epoch > 0:
                     self.run.set_tag("overt.stopped_early", f"after epoch {callback.stopped_epoch}: {callback.monitor}")
         if not self._log_model:
             return
         best = None
-        with self.part("best checkpoint"):
+        with self.parts.guarded("best checkpoint"):
             best = models.best_checkpoint(trainer)
             if best is not None:
                 self.run.log_artifact(best, CHECKPOINTS)
                 self.run.set_tag("overt.best_checkpoint", f"{CHECKPOINTS}/{best.name}")
-        with self.part("model"):
+        with self.parts.guarded("model"):
             notes = []
             if self._log_model == "best" and best is None:
                 notes.append(_NOTHING_BEST)
@@ -332,27 +357,6 @@ class Session:
         for name, value in values.items():
             if name not in self._names:
                 self.run.log_metric(name, value, step=step)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Keep a part that fails from stopping the others."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - said in the run; raised under on_error="raise"
-            self.say_failed(name, error)
-
-    def say_failed(self, name: str, error: Exception) -> None:
-        """Say in the run, and once aloud, that a part was not recorded: once, for it may fail in every batch.
-
-        Raises
-        ------
-        Exception
-            ``error`` itself, under ``on_error="raise"``.
-        """
-        if name not in self._failed:
-            self._failed.add(name)
-            with recorded_part(self.run, name):
-                raise error
 
 
 def _validation_axis(trainer: Any) -> int:

@@ -1,7 +1,4 @@
-"""Predictions and truth seen at the loss of an evaluation: an accuracy for each epoch, a report of the last pass.
-
-Which outputs a loss takes is known by its kind; what nothing is known of is not guessed.
-"""
+"""Predictions and truth seen at the loss of an evaluation: an accuracy for each epoch, a report of the last pass."""
 
 from __future__ import annotations
 
@@ -10,31 +7,11 @@ from typing import Any
 
 import torch
 
+from overt.evaluation.losses import given_to
 from overt.evaluation.predictions import Meaning, Predictions
 from overt.evaluation.report import Report
 from overt.guard import recorded_part
 from overt.run import Run
-
-_MEANINGS: Mapping[str, Meaning] = {
-    "CrossEntropyLoss": "logits",
-    "cross_entropy": "logits",
-    "NLLLoss": "logits",  # logarithms of probabilities: their softmax is these
-    "nll_loss": "logits",
-    "MultiMarginLoss": "logits",
-    "multi_margin_loss": "logits",
-    "BCEWithLogitsLoss": "logits",
-    "binary_cross_entropy_with_logits": "logits",
-    "BCELoss": "probs",
-    "binary_cross_entropy": "probs",
-    "MSELoss": "preds",
-    "mse_loss": "preds",
-    "L1Loss": "preds",
-    "l1_loss": "preds",
-    "SmoothL1Loss": "preds",
-    "smooth_l1_loss": "preds",
-    "HuberLoss": "preds",
-    "huber_loss": "preds",
-}
 
 
 class Evaluations:
@@ -48,13 +25,13 @@ class Evaluations:
 
     def add(self, name: str, loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_new: bool) -> None:
         """Keep what a loss was given, if it is known what that is; nothing is read."""
-        outputs, targets = _arguments(args, kwargs)
-        meaning = _meaning(loss, outputs, targets)
         if is_new:
             self._predictions.pop(name, None)
             self._right.pop(name, None)
-        if meaning is None or outputs.ndim == 0:
+        given = given_to(loss, args, kwargs)
+        if given is None or given.outputs.ndim == 0:
             return
+        outputs, targets, meaning = given.outputs, given.targets, given.meaning
         if (counted := _right(outputs, targets, meaning)) is not None:
             self._right.setdefault(name, []).append(counted)
         if outputs.ndim <= 2 and targets.ndim <= 2:  # pixels and tokens: the accuracy of each, and no report
@@ -89,23 +66,6 @@ class Evaluations:
 
     def _report(self, predictions: Predictions) -> Report:
         return predictions.report(class_names=self._class_names)
-
-
-def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What a loss was given as its first two arguments."""
-    given = [*args[:2], *(kwargs[name] for name in ("input", "target") if name in kwargs)]
-    return (given[0], given[1]) if len(given) >= 2 else (None, None)
-
-
-def _meaning(loss: Any, outputs: Any, targets: Any) -> Meaning | None:
-    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
-        return None
-    names = [parent.__name__ for parent in type(loss).__mro__] if isinstance(loss, torch.nn.Module) else []
-    names.append(getattr(loss, "__name__", ""))
-    known = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
-    if known is None and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
-        return "logits"  # a loss of the user's own on scores of classes
-    return known
 
 
 def _right(outputs: Any, targets: Any, meaning: Meaning) -> tuple[Any, Any] | None:

@@ -1,0 +1,80 @@
+"""What a loss was given says what a model has predicted: which of a loss's arguments are what is known by its kind.
+
+What nothing is known of is not guessed. No framework is imported: whatever has ``detach`` is a tensor, and a loss is
+known by its name or by those of its class and the classes above it. Nothing is read from a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from overt.evaluation.predictions import Meaning
+
+_MEANINGS: Mapping[str, Meaning] = {
+    "CrossEntropyLoss": "logits",
+    "cross_entropy": "logits",
+    "NLLLoss": "logits",  # logarithms of probabilities: their softmax is these
+    "nll_loss": "logits",
+    "MultiMarginLoss": "logits",
+    "multi_margin_loss": "logits",
+    "BCEWithLogitsLoss": "logits",
+    "binary_cross_entropy_with_logits": "logits",
+    "BCELoss": "probs",
+    "binary_cross_entropy": "probs",
+    "MSELoss": "preds",
+    "mse_loss": "preds",
+    "L1Loss": "preds",
+    "l1_loss": "preds",
+    "SmoothL1Loss": "preds",
+    "smooth_l1_loss": "preds",
+    "HuberLoss": "preds",
+    "huber_loss": "preds",
+}
+_OF_ONE_CLASS = frozenset(["CrossEntropyLoss", "cross_entropy"])  # that take probabilities of classes as targets too
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a loss was given.
+
+    Attributes
+    ----------
+    outputs, targets : tensor
+        On their device.
+    meaning : {"logits", "probs", "preds"}
+        What the outputs are.
+    """
+
+    outputs: Any
+    targets: Any
+    meaning: Meaning
+
+    @property
+    def are_rows(self) -> bool:
+        """Whether there is one row for each sample: pixels, tokens and single values are none."""
+        shapes = tuple(self.outputs.shape), tuple(self.targets.shape)
+        return all(1 <= len(shape) <= 2 for shape in shapes) and shapes[0][0] == shapes[1][0]
+
+
+def given_to(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given | None:
+    """Outputs and targets among the arguments of a loss, function or module; None where it is not known which."""
+    given = [*args[:2], *(kwargs[name] for name in ("input", "target") if name in kwargs)]
+    if len(given) < 2 or not all(hasattr(each, "detach") for each in given[:2]):
+        return None
+    outputs, targets = given[:2]
+    names = [*(parent.__name__ for parent in type(loss).__mro__), getattr(loss, "__name__", "")]
+    meaning = _meaning(names, outputs, targets)
+    if meaning is None:
+        return None
+    if not _OF_ONE_CLASS.isdisjoint(names) and targets.is_floating_point() and targets.ndim > 1:
+        targets = targets.argmax(dim=1)  # a probability for each class: the most probable one is taken as true
+    return Given(outputs, targets, meaning)
+
+
+def _meaning(names: Sequence[str], outputs: Any, targets: Any) -> Meaning | None:
+    known = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
+    if known is None and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
+        return "logits"  # a loss of the user's own on scores of classes
+    return known
