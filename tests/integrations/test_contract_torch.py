@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,36 @@ class TestFunction(IntegrationContract):
                     optimizer.step()
 
         train(**parts(), epochs=2)
+
+
+class TestExplicit(IntegrationContract):
+    patchable = ("torch",)
+    counters = ("next_id",)  # torch numbers the hooks that it is given
+
+    def train(self, during: Callable[[], None], **keywords: Any) -> None:
+        @track_training(**keywords)
+        def train(run: Any, model: Any, data: Any, criterion: Any, optimizer: Any, epochs: int) -> None:
+            for _ in run.epochs(epochs, checkpoint=(model, optimizer)):
+                for x, y in run.batches(data):
+                    optimizer.zero_grad()
+                    loss = criterion(model(x), y)
+                    loss.backward()
+                    during()
+                    optimizer.step()
+                    run.log_metric("loss", loss)
+
+        train(None, **parts(), epochs=3)
+
+    def train_in_two(self, folder: Path, **keywords: Any) -> None:
+        batches = iter(range(100))
+
+        def fail_once() -> None:
+            if next(batches) == 3:  # the second of the second epoch
+                raise ValueError("once")
+
+        with pytest.raises(ValueError, match="once"):
+            self.train(fail_once, **keywords)
+        self.train(lambda: None, **keywords)
 
 
 class TestGenerator(IntegrationContract):

@@ -15,7 +15,7 @@ import pytest
 
 import overt
 from overt.errors import ConfigurationError
-from overt.stores.memory import MemoryRun
+from overt.stores.memory import MemoryRun, MemoryStore
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("wrapt")
@@ -129,6 +129,7 @@ def test_a_wrong_call_says_what_python_says_and_starts_no_run(captured: list[Mem
         ({"observe": ["nothing"]}, "`observe` must name arguments of train"),
         ({"run": "abc"}, "`run` must be a Run"),
         ({"tracker": "abc"}, "`tracker` must be a Tracker"),
+        ({"system_metrics": 1}, "`system_metrics` must be True, False or None"),
     ],
 )
 def test_a_mistake_raises_at_the_decorator(keywords: dict[str, Any], words: str) -> None:
@@ -181,6 +182,20 @@ def test_keywords_are_the_runs(captured: list[MemoryRun]) -> None:
         "2",
         "why",
     )
+
+
+@pytest.mark.parametrize(("asked", "configured"), [(True, False), (False, True), (None, True), (None, False)])
+def test_whether_the_process_is_watched_is_said_by_the_keyword_else_configured(
+    asked: bool | None, configured: bool
+) -> None:
+    tracker = overt.Tracker(store=MemoryStore(), delivery="manual", system_metrics=configured)
+
+    @track_training(tracker=tracker, system_metrics=asked)
+    def train():
+        pass
+
+    train()
+    assert train.run_._link._route.system_metrics is (configured if asked is None else asked)
 
 
 @pytest.mark.parametrize(

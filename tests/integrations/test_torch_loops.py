@@ -284,6 +284,39 @@ def test_epochs_that_are_left_early_are_epochs(captured: list[MemoryRun]) -> Non
     assert series(captured[0], "n_steps") == [(0, 2), (1, 2), (2, 2)]
 
 
+def test_functions_within_the_function_are_parts_of_it(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        def step(x, y):
+            def closure():
+                optimizer.zero_grad()
+                loss = criterion(model(x), y)
+                loss.backward()
+                return loss
+
+            return optimizer.step(closure).item() * len(x)
+
+        def in_turn(loader):
+            yield from ((x, y) for x, y in loader)
+
+        @track_training
+        def validate(model, val_loader):
+            with torch.no_grad():
+                return sum(criterion(model(x), y).item() * len(x) for x, y in val_loader) / 20
+
+        log = []
+        for _ in range(3):
+            train_loss = sum(step(x, y) for x, y in in_turn(train_loader)) / 50
+            log.append({"train_loss": train_loss, "val_loss": validate(model, val_loader)})
+        return log
+
+    expected, result, _ = both(loop)
+    assert result == expected
+    run = captured[-1]
+    for name in ("train_loss", "val_loss"):
+        assert series(run, name) == [(epoch, row[name]) for epoch, row in enumerate(expected)]
+    assert series(run, "n_steps") == [(0, 7), (1, 7), (2, 7)]
+
+
 def test_loaders_side_by_side_are_one_epoch_and_a_shorter_one_may_start_again(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, val_loader, criterion, optimizer):
         for _ in range(2):
@@ -411,6 +444,63 @@ def test_two_optimizers_that_share_a_loss_each_have_their_own(captured: list[Mem
     assert set(run.models) == {"generator", "discriminator"}
 
 
+def gan(criterion: Any = None) -> tuple[Any, ...]:
+    torch.manual_seed(1)
+    generator = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    discriminator = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Dropout(0.2), torch.nn.Linear(4, 1))
+    return (
+        generator,
+        discriminator,
+        DataLoader(TensorDataset(torch.randn(22, 2)), 4, shuffle=True),
+        criterion or torch.nn.BCEWithLogitsLoss(),
+        torch.optim.Adam(generator.parameters(), 0.1),
+        torch.optim.Adam(discriminator.parameters(), 0.2),
+    )
+
+
+@pytest.mark.parametrize("is_function", [False, True])
+def test_a_gan_trains_as_without_and_each_optimizer_has_the_losses_that_it_stepped_on(
+    captured: list[MemoryRun], is_function: bool
+) -> None:
+    def loop(generator, discriminator, loader, criterion, opt_g, opt_d, epochs=2):
+        log = []
+        for _ in range(epochs):
+            totals, count = {"opt_d": 0.0, "opt_g": 0.0}, 0
+            for (real,) in loader:
+                ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
+                fake = generator(torch.randn(len(real), 2))
+                opt_d.zero_grad()
+                losses = criterion(discriminator(real), ones), criterion(discriminator(fake.detach()), zeros)
+                sum(losses).backward()
+                opt_d.step()
+                opt_g.zero_grad()
+                loss_g = criterion(discriminator(fake), ones)
+                loss_g.backward()
+                opt_g.step()
+                totals["opt_d"] += sum(loss.item() * len(real) for loss in losses) / 2
+                totals["opt_g"] += loss_g.item() * len(real)
+                count += len(real)
+            log.append({name: total / count for name, total in totals.items()})
+        return log
+
+    criterion = functional.binary_cross_entropy_with_logits if is_function else None
+    bare = gan(criterion)
+    log = loop(*bare)
+    tracked = gan(criterion)
+    assert track_training(loop)(*tracked) == log
+    assert same_weights(bare[0], tracked[0])
+    assert same_weights(bare[1], tracked[1])
+    run = captured[0]
+    for name in ("opt_d", "opt_g"):
+        epochs = series(run, f"train_loss_{name}")
+        assert [step for step, _ in epochs] == [0, 1]
+        assert [value for _, value in epochs] == pytest.approx([row[name] for row in log], rel=1e-12)
+        assert series(run, f"n_steps_{name}") == [(0, 6), (1, 6)]
+    assert {name for name in run.metrics if "loss" in name} == {
+        f"train_loss_{name}{kind}" for name in ("opt_g", "opt_d") for kind in ("", "_step")
+    }
+
+
 def test_two_losses_of_one_step_each_have_their_name(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, ce_loss, l1_loss, optimizer):
         for x, y in train_loader:
@@ -423,6 +513,30 @@ def test_two_losses_of_one_step_each_have_their_name(captured: list[MemoryRun]) 
     track_training(loop)(made.model, made.train_loader, made.criterion, torch.nn.L1Loss(), made.optimizer)
     assert {"train_loss_ce_loss", "train_loss_l1_loss"} <= set(captured[0].metrics)
     assert "train_loss" not in captured[0].metrics
+
+
+def test_a_generator_and_a_function_of_one_epoch_train_as_without(captured: list[MemoryRun]) -> None:
+    def one_epoch(model, train_loader, val_loader, criterion, optimizer):
+        return fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)[0]
+
+    def epochs(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(3):
+            yield one_epoch(model, train_loader, val_loader, criterion, optimizer)
+
+    tracked_epochs, tracked_one = track_training(epochs), track_training(one_epoch)
+    for bare, tracked in (
+        (lambda **given: list(epochs(**given)), lambda **given: list(tracked_epochs(**given))),
+        (
+            lambda **given: [one_epoch(**given) for _ in range(3)],
+            lambda **given: [tracked_one(**given) for _ in range(3)],
+        ),
+    ):
+        one = parts()
+        log = bare(**one.values())
+        other = parts()
+        assert tracked(**other.values()) == log
+        assert same_weights(one.model, other.model)
+    assert [len(series(run, "train_loss")) for run in captured] == [3, 3]
 
 
 # -- losses that are functions -----------------------------------------------------------------------------------------
@@ -699,6 +813,12 @@ def test_it_ends_the_training_on_request(captured: list[MemoryRun]) -> None:
     assert len(series(captured[0], "train_loss_step")) == 3
 
 
+def test_the_gradient_norm_is_taken_at_the_steps_that_are_recorded(captured: list[MemoryRun]) -> None:
+    track_training(gradient_norm=True, every_n_steps=3)(fit)(**parts().values(), epochs=1)
+    losses, norms = series(captured[0], "train_loss_step"), series(captured[0], "grad_norm_step")
+    assert [step for step, _ in norms] == [step for step, _ in losses] == [0, 3, 6]
+
+
 # -- devices -----------------------------------------------------------------------------------------------------------
 
 
@@ -736,3 +856,46 @@ def test_no_value_is_read_between_the_ends_of_epochs(
     ends = per_batch.pop(10)  # the first batch of the second epoch: with it the first one is over
     assert not any(per_batch)
     assert ends > 0  # what counts reads does see them
+
+
+# -- what the function says itself -------------------------------------------------------------------------------------
+
+
+def test_what_the_function_records_itself_is_not_recorded_a_second_time(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(run, model, train_loader, val_loader, criterion, optimizer):
+        for epoch in run.epochs(2):
+            for x, y in run.batches(train_loader):
+                optimizer.zero_grad()
+                loss = criterion(model(x), y)
+                loss.backward()
+                optimizer.step()
+                run.log_metric("train_loss_step", loss)
+            with torch.no_grad():
+                for x, y in run.batches(val_loader):
+                    criterion(model(x), y)
+            run.log_metrics({"train_loss": loss, "val_accuracy": 0.5, "val_f1_macro": 0.25}, epoch=epoch)
+
+    train(**parts().values())
+    run = captured[0]
+    points = [(point.name, point.step) for point in run.history]
+    assert len(points) == len(set(points))
+    assert series(run, "val_accuracy") == [(0, 0.5), (1, 0.5)]
+    assert series(run, "val_f1_macro") == [(0, 0.25), (1, 0.25)]
+    assert [step for step, _ in series(run, "train_loss_step")] == list(range(14))
+    assert {"val_loss", "lr", "n_steps", "samples_per_second", "epoch_seconds", "val_precision"} <= set(run.metrics)
+
+
+def test_an_epoch_of_the_run_is_one_epoch_however_often_it_goes_through_its_loader(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(run, model, train_loader, val_loader, criterion, optimizer):
+        for epoch in run.epochs(5):
+            fit(model, train_loader, val_loader, criterion, optimizer, epochs=2)
+            if epoch == 3:
+                break
+
+    train(**parts().values())
+    run = captured[0]
+    assert [step for step, _ in series(run, "epoch_seconds")] == [0, 1, 2]
+    assert series(run, "n_steps") == [(0, 14), (1, 14), (2, 14), (3, 14)]
+    assert run.tags["stopped_early"] == "true"

@@ -60,9 +60,9 @@ class Observed:
         elif isinstance(value, torch.nn.Module):
             is_loss = isinstance(value, _Loss) or _LOSS_CLASS.search(type(value).__name__) or _LOSS_WORDS.search(name)
             kinds = self.losses if is_loss or is_asked else self.models
-        elif isinstance(value, torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau):
+        elif isinstance(value, torch.optim.lr_scheduler.LRScheduler):
             kinds = self.schedulers
-        elif place is not None and (_is_loader(value) or (is_asked and hasattr(value, "__iter__"))):
+        elif place is not None and (is_loader(value) or (is_asked and hasattr(value, "__iter__"))):
             kinds = self.loaders
         elif place is not None and (_is_loss_function(name, value) or (is_asked and callable(value))):
             kinds = self.losses
@@ -208,8 +208,9 @@ def _find_in_sequence(found: Observed, name: str, items: list[Any], asked: tuple
 
 def _find_in_attributes(found: Observed, instance: object) -> None:
     """Hooks need no place to be put in; loaders and functions would, and the object is not ours to change."""
+    kinds = torch.nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler
     for name, value in list(getattr(instance, "__dict__", {}).items()):
-        if isinstance(value, torch.nn.Module | torch.optim.Optimizer):
+        if isinstance(value, kinds):
             found.add(name.lstrip("_"), value, None)
 
 
@@ -246,7 +247,7 @@ def _tuple_place(outer: Place, kind: type, items: list[Any], index: int) -> Plac
     return Place(lambda: items[index], put)
 
 
-def _is_loader(value: Any) -> bool:
+def is_loader(value: Any) -> bool:
     """A DataLoader, or what is called one (Fabric's and others' are none by inheritance)."""
     kind = type(value)
     return isinstance(value, torch.utils.data.DataLoader) or ("Loader" in kind.__name__ and hasattr(kind, "__iter__"))

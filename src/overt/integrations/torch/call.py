@@ -18,7 +18,7 @@ from overt.capture.secrets import redact_value
 from overt.capture.training import summarize_model
 from overt.guard import recorded_part
 from overt.integrations.torch.arguments import Arguments, Observed
-from overt.integrations.torch.describing import params_of
+from overt.integrations.torch.describing import params_of, params_of_optimization
 from overt.integrations.torch.observers import (
     hook_every_optimizer,
     hook_loss,
@@ -112,7 +112,11 @@ class Call:
             params = params_of(self._arguments.given, self._observed)
         except Exception as error:  # noqa: BLE001 - a user's object may raise anything
             trouble = error
-        self._training = training_for(self._name, self._observed, self._options, self._arguments.run)
+        may_checkpoint = "run" in self._arguments.names
+        given = self._arguments.run
+        self._training = training_for(
+            self._name, self._observed, self._options, given, params if may_checkpoint else None
+        )
         run = self._run
         self._remember(run)
         self._arguments.give_run(run)
@@ -122,7 +126,7 @@ class Call:
             return
         self._n_epochs = -self._training.session.epochs.n_epochs
         if trouble is not None:
-            self._training.session.failed_part("arguments", trouble)
+            self._training.session.parts.failed("arguments", trouble)
         if self._count == 0:
             with recorded_part(run, "params"):
                 self._record_params(params)
@@ -143,6 +147,12 @@ class Call:
             path = "model_summary.txt" if len(models) == 1 else f"model_summary_{name}.txt"
             if self._training.is_new_file(path):
                 self._run.log_text(summarize_model(model).table, path)
+
+    def _record_what_was_made(self) -> None:
+        """Record settings that came with the function's own schedulers: they lie in optimizers, some in its object."""
+        made = params_of_optimization(self._arguments.observed(self._instance, ()))
+        known = self._run.params
+        self._run.log_params({name: value for name, value in made.items() if name not in known})
 
     def _observe(self) -> None:
         session, found, stack = self._training.session, self._observed, self._cleanup
@@ -198,8 +208,13 @@ class Call:
             self._cleanup.close()
         self._training.depth -= 1
         self._training.session.close_epoch()
+        if self._count == 0 and not self._run.is_null:
+            with recorded_part(self._run, "params"):
+                self._record_what_was_made()
 
     def _fail(self, error: BaseException) -> None:
+        if self._run.loops.is_to_be_repeated:
+            self._training.session.abandon_epoch()
         self._leave()
         if self._training.is_owned and self._is_outermost:
             status = status_of(error)
@@ -223,7 +238,8 @@ class Call:
         is_found_again = bool(self._observed.models) or not training.is_owned
         with recorded_part(run, "advice"):
             self._say_what_was_not_seen()
-        if is_found_again and is_one_epoch(self._arguments.names, n_epochs=self._n_epochs):
+        is_a_loop = run.loops.were_used
+        if is_found_again and not is_a_loop and is_one_epoch(self._arguments.names, n_epochs=self._n_epochs):
             training.leave_open()
         if not training.is_left_open:
             training.conclude()

@@ -16,6 +16,7 @@ from overt.errors import ConfigurationError
 from overt.integrations.torch.arguments import Arguments
 from overt.integrations.torch.call import Call
 from overt.integrations.torch.options import Options
+from overt.resuming import Resume
 from overt.run import Run
 from overt.tracker import Tracker
 
@@ -49,6 +50,8 @@ def track_training(
     class_names: Sequence[str] | None = None,
     gradient_norm: bool = False,
     stop_on_nan: bool = False,
+    system_metrics: bool | None = None,
+    resume: Resume = "auto",
 ) -> Callable[[F], F]: ...
 def track_training(function: Any = None, /, **keywords: Any) -> Any:
     """Record what a PyTorch training function does, even one that knows nothing of it.
@@ -95,6 +98,13 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
     stop_on_nan : bool
         Whether to raise :class:`~overt.integrations.torch.session.LossNotFinite` when a loss is NaN or infinite, where
         it is computed. Each loss is read for that, so the loop waits for its device at each step.
+    system_metrics : bool, optional
+        Whether the processor, memory, disk, network and GPU are watched; as configured if absent.
+
+    resume : {"auto", "never", "must"}
+        Whether a function with ``run.epochs(checkpoint=…)`` goes on, in the same run, from the checkpoint that an
+        earlier process has left: if that was called with the same settings and did not finish, never, or from the last
+        one whatever its settings were, so that a call without any raises.
 
     Returns
     -------
@@ -153,6 +163,11 @@ def _check(function: Any, options: Options) -> None:
         )
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if options.resume == "must" and "run" not in parameters:
+        raise ConfigurationError(
+            f"resume='must' goes on from a checkpoint of run.epochs(checkpoint=…), and {function.__name__} has no "
+            "parameter called `run`."
+        )
     unknown = [name for name in options.observe if name not in parameters]
     if unknown and not takes_any:
         raise ConfigurationError(f"`observe` must name arguments of {function.__name__} (got {unknown[0]!r}).")

@@ -12,12 +12,14 @@ import torch
 
 from overt.capture.params import describe, flatten
 from overt.capture.training import optimizer_params, scheduler_params, summarize_model
-from overt.integrations.torch.arguments import Observed
+from overt.integrations.torch.arguments import Observed, is_loader
 from overt.integrations.torch.observers import is_observer, real_of
 from overt.run import Run
 from overt.tracker import Tracker
 
 _NO_PARAMS = ("self", "cls", "run", "epoch")
+_FABRIC = ("lightning.fabric.", "lightning_fabric.")
+_WRAPPERS = ("torch.", *_FABRIC)
 _LOADER_SETTINGS = ("batch_size", "drop_last", "num_workers")
 
 
@@ -31,6 +33,25 @@ def params_of(given: Mapping[str, Any], observed: Observed) -> dict[str, object]
             else:
                 params[f"{origin}.{name}"] = value
     return params
+
+
+def params_of_optimization(observed: Observed) -> dict[str, object]:
+    """Settings of optimizers and schedulers."""
+    return _optimizer_params(observed) | _scheduler_params(observed)
+
+
+def inner_model(model: torch.nn.Module) -> torch.nn.Module:
+    """The user's own model, within what compiles it or spreads it over devices."""
+    for attribute in ("_orig_mod", "module"):
+        inner = getattr(model, attribute, None)
+        if isinstance(inner, torch.nn.Module) and type(model).__module__.startswith(_WRAPPERS):
+            return inner_model(inner)
+    return model
+
+
+def _inner_optimizer(optimizer: Any) -> Any:
+    """The user's own optimizer, within that of Fabric, whose class has another name."""
+    return optimizer.optimizer if type(optimizer).__module__.startswith(_FABRIC) else optimizer
 
 
 def _parts(given: Mapping[str, Any], observed: Observed) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -49,24 +70,35 @@ def _parts(given: Mapping[str, Any], observed: Observed) -> Iterator[tuple[str, 
             if len(observed.models) == 1
             else {f"{name}.{key}": value for key, value in _model_params(model).items()},
         )
-    yield "optimizer", _several(optimizer_params, observed.optimizers)
-    yield "scheduler", _several(scheduler_params, observed.schedulers)
+    yield "optimizer", _optimizer_params(observed)
+    yield "scheduler", _scheduler_params(observed)
     for name, loss in observed.losses.items():
         yield name, {name: _loss_name(loss), **{f"{name}.{key}": value for key, value in _loss_settings(loss).items()}}
     yield "loader", _loader_params(observed.loaders)
 
 
 def _model_params(model: torch.nn.Module) -> dict[str, object]:
-    kind = type(getattr(model, "_orig_mod", model)).__name__
+    kind = type(inner_model(model)).__name__
     return {"model_type": kind, "model_name": kind, **summarize_model(model).to_params()}
+
+
+def _optimizer_params(observed: Observed) -> dict[str, object]:
+    inner = {name: _inner_optimizer(optimizer) for name, optimizer in observed.optimizers.items()}
+    return _several(optimizer_params, inner)
+
+
+def _scheduler_params(observed: Observed) -> dict[str, object]:
+    return _several(scheduler_params, observed.schedulers)
 
 
 def _several(describe_all: Any, found: Mapping[str, Any]) -> dict[str, object]:
     """Params of one under their own names, of several under those of the arguments."""
+    if len(found) == 1:
+        return dict(describe_all(list(found.values())))
     params: dict[str, object] = {}
     for name, thing in found.items():
         for key, value in describe_all([thing]).items():
-            params[key if len(found) == 1 else (name if key in ("optimizer", "scheduler") else f"{name}.{key}")] = value
+            params[name if key in ("optimizer", "scheduler") else f"{name}.{key.removeprefix('scheduler.')}"] = value
     return params
 
 
@@ -113,8 +145,8 @@ def _is_setting(value: Any) -> bool:
 
 def _is_machinery(value: Any) -> bool:
     """Whether ``value`` is described elsewhere, or is nothing that a run has as a setting."""
-    kinds = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.utils.data.DataLoader)
-    return is_observer(value) or isinstance(value, (*kinds, Run, Tracker))
+    kinds = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, Run, Tracker)
+    return is_observer(value) or is_loader(value) or isinstance(value, kinds)
 
 
 def _without_machinery(value: Any) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """From what happens in a loop (passes, losses, steps) to one set of numbers for each epoch.
 
-A state machine that knows no framework: a loss is any value that can be read later. Nobody tells it where an epoch
-begins, so an epoch is what a training loop makes of it: a new one begins with the first training loss after the loader
+A state machine that knows no framework: a loss is any value that can be read later. Unless it is told where an
+epoch begins, one is what a training loop makes of it: a new one begins with the first training loss after the loader
 that leads (the one called after training, else the longest) was started again; without loaders, with the first one
 after an evaluation.
 """
@@ -15,6 +15,10 @@ from typing import Any
 
 MOST_WAITING = 10_000
 """Losses that wait at most to be read: a transfer of as many takes milliseconds."""
+MOST_STEPS = 64
+LONGEST_S = 0.25
+"""How many steps, and how long, wait to be told together: between two steps of a network nothing of ours is in the
+caches, and telling each of them there takes three times as long."""
 
 Read = Callable[[Sequence[Any]], Sequence[float]]
 
@@ -181,12 +185,15 @@ class Epochs:
         self.n_epochs = 0
         self.optimizers: list[str] = []
         self.awaits_optimizer = False
+        self.is_told = False
         self._read, self._on_epoch, self._on_step, self._now = read, on_epoch, on_step, now
         self._open: _Open | None = None
         self._passes: list[Pass] = []
         self._evaluations: dict[str, _Evaluation] = {}
         self._sets: dict[str, str] = {}
         self._pending: list[Loss] = []
+        self._untold: list[Loss | None] = []
+        self._untold_since = 0.0
         self._names = Names()
         self._counts: dict[str, int] = {}
         self._is_fresh = True
@@ -232,10 +239,35 @@ class Epochs:
         """An optimizer has stepped: with several, it takes the losses that ``backward`` has gone through."""
         self._trains()
         is_only = len(self.optimizers) == 1
-        if is_only and len(self._pending) == 1 and self._open is not None:
-            self._step_with_one(optimizer, self._open)
+        if is_only and len(self._pending) <= 1:  # nearly every step there is
+            self._untold.append(self._pending.pop() if self._pending else None)
+            if len(self._untold) == 1:
+                self._untold_since = self._last_event
+            elif len(self._untold) >= MOST_STEPS or self._last_event - self._untold_since > LONGEST_S:
+                self.tell_steps()
             return
         self._on_step(self._take(optimizer, [loss for loss in self._pending if is_only or loss.went_back]))
+
+    def tell_steps(self) -> None:
+        """Count and tell the steps that wait for it: those of an only optimizer, after one loss each at most."""
+        going, untold = self._open, self._untold
+        if going is None or not untold:
+            return
+        self._untold, steps = [], []
+        optimizer = self.optimizers[0]
+        first = self._counts.get(optimizer, 0)
+        self._counts[optimizer] = first + len(untold)
+        going.steps[optimizer] = going.steps.get(optimizer, 0) + len(untold)
+        for number, loss in enumerate(untold, first):
+            losses = {}
+            if loss is not None:
+                series = self._names.of("train_loss", (loss.source,))[loss.source]
+                loss.step = number
+                self._hold(going.means.setdefault(series, Mean()), loss)
+                losses[series] = (loss,)
+            steps.append(Step(optimizer, number, losses))
+        for step in steps:
+            self._on_step(step)
 
     def evaluate(self, loss: Loss) -> tuple[str, bool]:
         """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins."""
@@ -254,6 +286,7 @@ class Epochs:
 
     def close(self) -> None:
         """Tell what is known of the epoch that is going on, and of evaluations since the last was told."""
+        self.tell_steps()
         if self._open is not None and self._pending:
             is_only = len(self.optimizers) <= 1
             self._take_rest([loss for loss in self._pending if is_only or loss.went_back])
@@ -267,6 +300,12 @@ class Epochs:
         self._is_fresh = True
         self._on_epoch(told)
 
+    def abandon(self) -> None:
+        """Tell nothing of the epoch that is going on but its steps: it will be gone through again."""
+        self.tell_steps()
+        self._open, self._pending, self._evaluations = None, [], {}
+        self._is_fresh = True
+
     # -- what is known -------------------------------------------------------------------------------------------------
 
     @property
@@ -274,9 +313,20 @@ class Epochs:
         """Number of the batch that was last drawn from the loader that was last started; None without one."""
         return self._passes[-1].batches - 1 if self._passes and self._passes[-1].batches else None
 
+    def state_dict(self) -> dict[str, Any]:
+        """The last epoch, and the steps of each optimizer so far."""
+        self.tell_steps()
+        return {"index": self.index, "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from there."""
+        self.index = state["index"]
+        self._counts = dict(state["counts"])
+
     def count_of(self, optimizer: str) -> int:
         """Steps of an optimizer so far."""
-        return self._counts.get(optimizer, 0)
+        untold = len(self._untold) if optimizer in self.optimizers[:1] else 0
+        return self._counts.get(optimizer, 0) + untold
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -305,8 +355,8 @@ class Epochs:
         self._is_settled = True
 
     def _begins_anew(self, going: _Open) -> bool:
-        if self._is_fresh:
-            return True
+        if self._is_fresh or self.is_told:
+            return self._is_fresh
         if going.lead is None:
             return going.has_evaluated
         known = {a_pass.loader for a_pass in going.passes}
@@ -320,19 +370,6 @@ class Epochs:
     def _was_evaluating(self) -> bool:
         return self._open is None or self._open.has_evaluated
 
-    def _step_with_one(self, optimizer: str, going: _Open) -> None:
-        """What :meth:`_take` does, for nearly every step there is: the one loss before it."""
-        loss = self._pending.pop()
-        series = self._names.of("train_loss", (loss.source,))[loss.source]
-        loss.step = number = self._counts.get(optimizer, 0)
-        self._counts[optimizer] = number + 1
-        going.steps[optimizer] = going.steps.get(optimizer, 0) + 1
-        mean = going.means.get(series)
-        if mean is None:
-            mean = going.means[series] = Mean()
-        self._hold(mean, loss)
-        self._on_step(Step(optimizer, number, {series: (loss,)}))
-
     def _take_rest(self, losses: list[Loss]) -> None:
         """Losses that no step came after count for the epoch; where none ever came each of them was one."""
         assert self._open is not None
@@ -345,6 +382,7 @@ class Epochs:
             self._on_step(self._take("", [loss]))
 
     def _take(self, optimizer: str, losses: list[Loss], *, is_step: bool = True) -> Step:
+        self.tell_steps()
         going = self._open
         assert going is not None
         by_source: dict[str, list[Loss]] = {}

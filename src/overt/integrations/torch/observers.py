@@ -8,6 +8,7 @@ of what they observe: that is the real object.
 from __future__ import annotations
 
 import copy
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -152,16 +153,22 @@ def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 # -- proxies -----------------------------------------------------------------------------------------------------------
 
 
-class Observer(_Proxy):
-    """The real object, watched: equal to it in everything, and copied, pickled and saved as it."""
+class _CopyOfTheReal:
+    """``__copy__`` for a class, and for its instances only where the real object has one: ``itertools.tee`` asks."""
 
-    def __init__(self, real: Any, name: str, watcher: Watcher) -> None:
-        super().__init__(real)
-        self._self_name = name
-        self._self_watcher = watcher
+    def __get__(self, proxy: Any, owner: type) -> Callable[..., Any]:
+        method: Callable[..., Any] = _copied if proxy is None else proxy.__wrapped__.__copy__
+        return method
 
-    def __copy__(self) -> Any:
-        return copy.copy(self.__wrapped__)
+
+def _copied(proxy: Any) -> Any:
+    return copy.copy(proxy.__wrapped__)
+
+
+class _Stand(_Proxy):
+    """Stands in for the real object, and is copied, pickled and saved as it."""
+
+    __copy__ = _CopyOfTheReal()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self.__wrapped__, memo)
@@ -170,7 +177,18 @@ class Observer(_Proxy):
         return self.__reduce_ex__(2)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _itself, (self.__wrapped__,)
+        # What the real object says of itself would do for it alone. A pickle that has both would have two objects, and
+        # of a function pickle wants to find this very object under its name. Who reads it needs no overt for this.
+        return operator.getitem, ((self.__wrapped__,), 0)
+
+
+class Observer(_Stand):
+    """The real object, watched, and equal to it in everything."""
+
+    def __init__(self, real: Any, name: str, watcher: Watcher) -> None:
+        super().__init__(real)
+        self._self_name = name
+        self._self_watcher = watcher
 
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
@@ -208,7 +226,7 @@ class Loader(Observer):
         return real if begun is None else Batches(real, begun, self._self_watcher)
 
 
-class Batches(_Proxy):
+class Batches(_Stand):
     """One iteration over a loader; it ends when it is exhausted or when nobody holds it any more."""
 
     def __init__(self, real: Iterator[Any], begun: Pass, watcher: Watcher) -> None:
@@ -235,10 +253,6 @@ def _length(loader: Any) -> int:
     """Number of batches, if it costs nothing to know: a DataLoader that was asked for that of a stream checks it."""
     is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
     return 0 if is_stream else length_hint(loader)
-
-
-def _itself(real: Any) -> Any:
-    return real
 
 
 def real_of(value: Any) -> Any:

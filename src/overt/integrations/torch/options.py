@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from overt.checkpoints import CheckpointFile
 from overt.errors import ConfigurationError
+from overt.resuming import Resume, find_checkpoint
 from overt.run import Run
+from overt.settings import Settings
 from overt.tracker import HookRun, Tracker, open_for_hook
 from overt.validation import check_details
 
@@ -31,6 +34,8 @@ class Options:
     class_names: Sequence[str] | None = None
     gradient_norm: bool = False
     stop_on_nan: bool = False
+    system_metrics: bool | None = None
+    resume: Resume = "auto"
 
     def __post_init__(self) -> None:
         check_details(
@@ -49,14 +54,24 @@ class Options:
         for name in ("log_model", "evaluate", "gradient_norm", "stop_on_nan"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"`{name}` must be True or False (got {getattr(self, name)!r}).")
+        if not isinstance(self.system_metrics, bool | None):
+            raise ConfigurationError(f"`system_metrics` must be True, False or None (got {self.system_metrics!r}).")
+        if self.resume not in get_args(Resume):
+            raise ConfigurationError(f"`resume` must be 'auto', 'never' or 'must' (got {self.resume!r}).")
         every = self.every_n_steps
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ConfigurationError(f"`every_n_steps` must be a whole number from 1 up (got {every!r}).")
         for name in ("observe", "class_names"):
             _check_texts(name, getattr(self, name))
 
-    def open_run(self, default_name: str, *, run: Run | None) -> HookRun:
-        """The run to record into; ``run`` if that is decided already."""
+    def find_checkpoint(self, function: str, params: Mapping[str, object]) -> CheckpointFile:
+        """Where ``run.epochs(checkpoint=…)`` saves, and may have saved before."""
+        given = Settings(experiment=self.experiment)
+        settings = (given, self.tracker.settings) if self.tracker else (given,)
+        return find_checkpoint(self.run_name or function, {**params, **(self.params or {})}, self.resume, *settings)
+
+    def open_run(self, default_name: str, *, run: Run | None, checkpoint: Mapping[str, Any] | None = None) -> HookRun:
+        """The run to record into; ``run`` if that is decided already, and that of a checkpoint if there is one."""
         return open_for_hook(
             default_name,
             experiment=self.experiment,
@@ -67,6 +82,8 @@ class Options:
             run=run or self.run,
             parent=self.parent,
             tracker=self.tracker,
+            system_metrics=self.system_metrics,
+            checkpoint=checkpoint,
         )
 
 

@@ -19,7 +19,7 @@ import torch
 from overt.capture.training import count_samples, first_samples, learning_rates, optimizer_params
 from overt.deferred import is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
-from overt.guard import recorded_part
+from overt.guard import Parts
 from overt.integrations.torch.epochs import Epoch, Epochs, Loss, Pass, Step
 from overt.integrations.torch.evaluating import Evaluations
 from overt.integrations.torch.functional import FunctionalLosses
@@ -27,9 +27,6 @@ from overt.integrations.torch.options import Options
 from overt.run import Run
 
 _SAMPLED_EVERY = 10
-_MOST_STEPS = 64
-_LONGEST_S = 0.25
-"""How many steps, and how long, wait to be recorded together."""
 
 
 class LossNotFinite(OvertError, ArithmeticError):
@@ -48,6 +45,7 @@ class Session:
     def __init__(self, run: Run, options: Options) -> None:
         self.run = run
         self.options = options
+        self.parts = Parts(run)
         self.epochs = Epochs(read_together, self._record_epoch, self._record_step, time.perf_counter)
         self.evaluations = Evaluations(run, options.class_names) if options.evaluate else None
         self.written: dict[tuple[int, str], float] = {}
@@ -55,15 +53,13 @@ class Session:
         self.batches: dict[str, Any] = {}
         self.n_losses = 0
         self._is_watching = False
-        self._failed: set[str] = set()
         self._models: list[torch.nn.Module] = []
         self._optimizers: dict[str, weakref.ref[Any]] = {}
         self._seen_in_step: set[str] | None = None
         self._rates: dict[str, dict[str, Any]] = {}
-        self._norms: list[tuple[str, Any]] = []
-        self._steps: list[tuple[Step, list[tuple[str, Any]]]] = []
-        self._steps_since = 0.0
+        self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
         self._has_been_bad = False
+        self._ours: set[str] = set()
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -85,6 +81,7 @@ class Session:
         self._models = [*self._models, *models]
         if without_loss and self.functional is None:
             with self._part("losses"):
+                self.epochs.tell_steps()  # which of them are recorded depends on whether the hook is there
                 self.functional = FunctionalLosses(self, self.run)
                 self.functional.resume()
                 every = self.options.every_n_steps or _SAMPLED_EVERY
@@ -94,6 +91,8 @@ class Session:
             yield
         finally:
             if self.functional is not before[2] and self.functional is not None:
+                with self._part("steps"):
+                    self.epochs.tell_steps()
                 self.functional.suspend()
             self._is_watching, self._models, self.functional = before
 
@@ -129,18 +128,40 @@ class Session:
                 self.run.log_metric(name if known is None else f"reported_{name}", value, epoch=epoch)
         self.run.flush()
 
+    def epoch_begins(self, epoch: int) -> None:
+        """The run's own loop says which epoch comes."""
+        self.close_epoch()
+        self.epochs.begin(epoch)
+        self.epochs.is_told = True
+
+    def epoch_ends(self, epoch: int) -> None:
+        """The run's own loop says that an epoch is over."""
+        self.close_epoch()
+        self.epochs.is_told = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far it has counted, for a checkpoint."""
+        return self.epochs.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from a checkpoint."""
+        self.epochs.load_state_dict(state)
+
+    def abandon_epoch(self) -> None:
+        """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
+        with self._part("epoch"):
+            self.epochs.abandon()
+
     def close_epoch(self) -> None:
         """An epoch ends here, if one is going on."""
         with self._part("epoch"):
             self.epochs.close()
-            self._record_steps()
 
-    def failed_part(self, part: str, error: Exception) -> None:
-        """Say that ``part`` could not be recorded, once."""
-        if self.run.is_strict or part not in self._failed:
-            self._failed.add(part)
-            with recorded_part(self.run, part):
-                raise error
+    def is_ours(self, name: str) -> bool:
+        """Whether a series is ours to record: not if the function records it itself."""
+        if name not in self._ours and not self.run.has_metric(name):
+            self._ours.add(name)
+        return name in self._ours
 
     # -- what the observers tell ---------------------------------------------------------------------------------------
 
@@ -159,12 +180,12 @@ class Session:
             return
         try:
             drawn_in.batches += 1
-            drawn_in.samples += count_samples(batch) or 0
+            drawn_in.samples += _rows(batch) or count_samples(batch) or 0
             self._seen_in_step = None
             if self.functional is not None:
                 self.functional.set(self._is_to_be_sampled(drawn_in))
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
-            self.failed_part("batches", error)
+            self.parts.failed("batches", error)
 
     def pass_ended(self, ended: Pass) -> None:
         """A loader is exhausted or has been left."""
@@ -180,7 +201,7 @@ class Session:
         except LossNotFinite:
             raise
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
-            self.failed_part(f"loss {source}", error)
+            self.parts.failed(f"loss {source}", error)
 
     def model_called(self, name: str, model: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         """A model is about to see its first batch: a few rows of it are kept."""
@@ -192,7 +213,7 @@ class Session:
         if not self._is_watching:
             return
         self._seen_in_step = set() if has_closure else None
-        if self.options.gradient_norm:
+        if self.options.gradient_norm and self._is_recorded(self.epochs.count_of(name)):
             with self._part("gradient norm"):
                 self._see_gradients(name, optimizer)
 
@@ -203,18 +224,14 @@ class Session:
         self._seen_in_step = None
         try:
             self.epochs.step(name)
-            rates = learning_rates([optimizer])
-            for key, rate in rates.items():
-                if type(rate) is not float and isinstance(rate, torch.Tensor):
-                    rates[key] = kept_on_device(rate)
-            self._rates[name] = rates
+            self._rates[name] = _rates_of(optimizer)
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
-            self.failed_part("steps", error)
+            self.parts.failed("steps", error)
 
     # -- losses and steps ----------------------------------------------------------------------------------------------
 
     def _see_loss(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
-        tensor = _tensor_of(output)
+        tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
         self.n_losses += 1
         is_training = tensor.requires_grad
         if is_training and self._seen_in_step is not None:
@@ -223,14 +240,11 @@ class Session:
             self._seen_in_step.add(source)
         value = tensor.detach()
         value = value.clone() if value.ndim == 0 else kept_on_device(value.double().mean())
-        first = args[0] if args else None
-        if isinstance(first, torch.Tensor) and first.ndim > 0:
-            samples = len(first)
-        else:
+        samples = _rows(args)
+        if samples is None:
             samples = count_samples([*args, *kwargs.values()]) or 1
-        reduction = kwargs.get("reduction", getattr(function, "reduction", "mean"))
-        loss = Loss(source, value, samples, is_sum=reduction == "sum")
-        loss.batch = self.epochs.batch
+        reduction = kwargs["reduction"] if "reduction" in kwargs else getattr(function, "reduction", "mean")
+        loss = Loss(source, value, samples, reduction == "sum", batch=self.epochs.batch)
         if self.options.stop_on_nan:
             self._require_finite(loss)
         if is_training:
@@ -243,7 +257,7 @@ class Session:
             try:
                 self.evaluations.add(name, function, args, kwargs, is_new=is_new)
             except Exception as error:  # noqa: BLE001 - the loss itself stands
-                self.failed_part("evaluation", error)
+                self.parts.failed("evaluation", error)
 
     def _is_to_be_sampled(self, drawn_in: Pass) -> bool:
         """Whether the losses of the batch just drawn are to be seen: all of an evaluation, some of a training."""
@@ -254,32 +268,26 @@ class Session:
         number = sum(map(self.epochs.count_of, optimizers)) if optimizers else drawn_in.batches - 1
         return number % (self.options.every_n_steps or _SAMPLED_EVERY) == 0
 
-    def _record_step(self, step: Step) -> None:
+    def _is_recorded(self, step: int) -> bool:
         every = self.options.every_n_steps
         # with the scoped hook only some losses were seen, and all of those count
-        if not every or step.number % every == 0 or self.functional is not None:
-            norms, self._norms = self._norms, []
-            self._steps.append((step, norms))
-            now = time.perf_counter()
-            if len(self._steps) == 1:
-                self._steps_since = now
-            elif len(self._steps) >= _MOST_STEPS or now - self._steps_since > _LONGEST_S:
-                self._record_steps()
+        return not every or step % every == 0 or self.functional is not None
 
-    def _record_steps(self) -> None:
-        """Record the steps of the last moment together: one after the other each costs three times as much."""
-        steps, self._steps = self._steps, []
-        for step, norms in steps:
-            for series, losses in step.losses.items():
+    def _record_step(self, step: Step) -> None:
+        norm = self._norms.pop((step.optimizer, step.number), None)
+        if not self._is_recorded(step.number):
+            return
+        for series, losses in step.losses.items():
+            if self.is_ours(f"{series}_step"):
                 self.run.log_metric(f"{series}_step", _mean(losses), step=step.number)
-            for name, norm in norms:
-                self.run.log_metric(name, norm, step=step.number)
+        if norm is not None:
+            self.run.log_metric(*norm, step=step.number)
 
     def _see_gradients(self, name: str, optimizer: Any) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
             norm = torch.nn.utils.get_total_norm([gradient.detach() for gradient in gradients])
-            self._norms.append((f"grad_norm{self._suffix(name)}_step", norm))
+            self._norms[name, self.epochs.count_of(name)] = f"grad_norm{self._suffix(name)}_step", norm
 
     def _suffix(self, optimizer: str) -> str:
         return f"_{optimizer}" if len(self.epochs.optimizers) > 1 else ""
@@ -305,8 +313,9 @@ class Session:
     # -- epochs --------------------------------------------------------------------------------------------------------
 
     def _record_epoch(self, epoch: Epoch) -> None:
-        self._record_steps()
         metrics = dict(epoch.metrics)
+        if self.run.epoch is not None:
+            metrics.pop("epoch_seconds", None)  # the run's own loop measures it
         for name, rates in self._rates.items():
             for key, rate in rates.items():
                 metrics[key.replace("lr", f"lr{self._suffix(name)}", 1)] = rate
@@ -314,6 +323,8 @@ class Session:
         if self.evaluations is not None:
             metrics |= self.evaluations.accuracies(read_together)
         for name, value in metrics.items():
+            if not self.is_ours(name):
+                continue
             self.run.log_metric(name, value, epoch=epoch.index)
             if not is_tensor(value):
                 self.written[epoch.index, name] = value
@@ -329,7 +340,22 @@ class Session:
         except LossNotFinite:
             raise
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
-            self.failed_part(part, error)
+            self.parts.failed(part, error)
+
+
+def _rows(given: Any) -> int | None:
+    """Samples in the tensor that comes first, as it does in nearly every batch; None where none does."""
+    first = given[0] if type(given) in (list, tuple) and given else given
+    return first.size(0) if isinstance(first, torch.Tensor) and first.ndim else None
+
+
+def _rates_of(optimizer: Any) -> dict[str, Any]:
+    """The learning rates of this moment; one that is a tensor may be changed in place."""
+    groups = optimizer.param_groups
+    if len(groups) == 1 and type(rate := groups[0].get("lr")) is float:
+        return {"lr": rate}  # of nearly every optimizer
+    rates = learning_rates([optimizer])
+    return {key: kept_on_device(rate) if isinstance(rate, torch.Tensor) else rate for key, rate in rates.items()}
 
 
 def _tensor_of(output: Any) -> torch.Tensor:

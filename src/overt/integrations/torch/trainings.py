@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from overt.checkpoints import CheckpointFile
 from overt.guard import recorded_part
 from overt.integrations.torch.arguments import Observed
+from overt.integrations.torch.describing import inner_model
 from overt.integrations.torch.options import Options
 from overt.integrations.torch.session import Session
 from overt.models.torch import torch_model
+from overt.resuming import run_key_of
 from overt.run import Run, current_run
 
 _NUMBERS_OF_EPOCHS = frozenset("epochs n_epochs num_epochs max_epochs nb_epochs number_of_epochs total_epochs".split())
@@ -50,7 +53,7 @@ class Training:
 
     def goes_on_in(self, observed: Observed) -> bool:
         """Whether a call is a part of this training: the same model, with the same optimizer where it has one."""
-        if not any(_inner(model) in self.models for model in observed.models.values()):
+        if not any(inner_model(model) in self.models for model in observed.models.values()):
             return False
         optimizers = observed.optimizers.values()
         return not optimizers or not self.had_optimizer or any(known in self.optimizers for known in optimizers)
@@ -60,7 +63,7 @@ class Training:
         count = self.functions.get(function, 0)
         self.functions[function] = count + 1
         for model in observed.models.values():
-            self.models.add(_inner(model))
+            self.models.add(inner_model(model))
         for optimizer in observed.optimizers.values():
             self.had_optimizer = True
             self.optimizers.add(optimizer)
@@ -72,7 +75,7 @@ class Training:
         if returned is not None:
             models = {next((name for name, known in models.items() if known is returned), "model"): returned}
         for name, model in models.items():
-            if not any(_inner(kept) is _inner(model) for kept in self.to_save.values()):
+            if not any(inner_model(kept) is inner_model(model) for kept in self.to_save.values()):
                 self.to_save[name] = model
 
     @contextmanager
@@ -109,7 +112,9 @@ class Training:
         session.close_epoch()
         if session.evaluations is not None:
             index = session.epochs.index
-            session.evaluations.record(index, lambda name: (index, name) in session.written)
+            session.evaluations.record(
+                index, lambda name: (index, name) in session.written or not session.is_ours(name)
+            )
         if session.options.log_model and self.run.status in ("RUNNING", "FINISHED"):
             for name, model in models.items():
                 self._save("model" if len(models) == 1 else name, name, model)
@@ -119,7 +124,7 @@ class Training:
         run = self.run
         with recorded_part(run, saved_as if saved_as == "model" else f"model {saved_as}"):
             params = {key: value for key, value in run.params.items() if len(value) <= 250}
-            files = torch_model(_inner(model), self.session.batches.get(name), params=params)
+            files = torch_model(inner_model(model), self.session.batches.get(name), params=params)
             run.log_model(files, name=saved_as)
             if files.notes:
                 run.set_tag("overt.model_note", "; ".join(files.notes))
@@ -135,8 +140,20 @@ _lock = threading.Lock()
 _trainings: dict[str, Training] = {}
 
 
-def training_for(function: str, observed: Observed, options: Options, given: Run | None) -> Training:
-    """The training that a call belongs to: one that is going on, or a new one."""
+def training_for(
+    function: str, observed: Observed, options: Options, given: Run | None, params: Mapping[str, object] | None
+) -> Training:
+    """The training that a call belongs to: one that is going on, or a new one.
+
+    Parameters
+    ----------
+    function : str
+        Its name.
+    given : Run or None
+        The run that the caller gave.
+    params : mapping or None
+        Settings of a call that may keep a checkpoint, which tell it from its like; None of any other.
+    """
     current = current_run()
     run = options.run or given
     if run is None and current is not None and options.parent is None and options.run_name is None:
@@ -152,17 +169,25 @@ def training_for(function: str, observed: Observed, options: Options, given: Run
             is_child = current is not None and known.is_owned and known.run.spec.parent_key == current.key
             if (is_here or is_child) and known.goes_on_in(observed):
                 return known
-    hook = options.open_run(function, run=run)
+    file = options.find_checkpoint(function, params) if params is not None else None
+    saved = file.load() if file is not None else None
+    goes_on = saved is not None and run is None and (saved["is_own"] or options.resume == "must")
+    hook = options.open_run(function, run=run, checkpoint=saved["run"] if saved is not None and goes_on else None)
+    if saved is not None and not goes_on:
+        hook.run.set_tag("overt.checkpoint_of", run_key_of(saved["run"]))
     with _lock:
         if hook.run.key not in _trainings:
-            _trainings[hook.run.key] = Training(Session(hook.run, options), hook.owned)
-        return _trainings[hook.run.key]
+            session = Session(hook.run, options)
+            hook.run.loops.listeners.append(session)
+            _trainings[hook.run.key] = Training(session, hook.owned)
+        training = _trainings[hook.run.key]
+    if file is not None:
+        _keep_checkpoint(training, file)
+    return training
 
 
-def _inner(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, within what compiles it or spreads it over devices."""
-    for attribute in ("_orig_mod", "module"):
-        inner = getattr(model, attribute, None)
-        if isinstance(inner, torch.nn.Module) and type(model).__module__.startswith("torch."):
-            return _inner(inner)
-    return model
+def _keep_checkpoint(training: Training, file: CheckpointFile) -> None:
+    """Have the loop of the run save to ``file``, until the run has finished."""
+    training.run.loops.keep_checkpoint(file, counted=training.session, is_own=training.is_owned)
+    training.run.call_at_end(lambda run: file.remove() if run.status == "FINISHED" else None)
+    training.run.call_at_end(lambda run: file.release())
