@@ -9,9 +9,12 @@ VENV := .venv
 OLDEST := .venv-oldest
 DEMO_EXTRAS := mlflow,sklearn,plots
 TEST_EXTRAS := mlflow,sklearn,plots,lightning,dev
+BENCH_EXTRAS := $(TEST_EXTRAS),bench
 OLDEST_EXTRAS := mlflow,sklearn,plots,test
 
 export MLFLOW_DISABLE_TELEMETRY := true
+# Some containers set it. The tests start hundreds of processes, and each would compile overt afresh.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -59,7 +62,7 @@ docs: $(VENV)/.test-stamp  ## Build the documentation, offline; a warning is an 
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "Built docs/_build/html/index.html"
 
-bench: $(VENV)/.test-stamp  ## Time overt against MLflow's own ways, side by side in one run
+bench: $(VENV)/.bench-stamp  ## Time overt against MLflow's own ways, side by side in one run
 	$(VENV)/bin/python benchmarks/headline.py $(ARGS)
 
 clean:  ## Remove the environments, the caches and what was built
@@ -76,6 +79,10 @@ $(VENV)/.demo-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,$(VENV),$(TEST_EXTRAS),constraints.txt)
 	@touch $@ $(VENV)/.demo-stamp
+
+$(VENV)/.bench-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,$(VENV),$(BENCH_EXTRAS),constraints.txt)
+	@touch $@ $(VENV)/.test-stamp $(VENV)/.demo-stamp
 
 $(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	$(call install,$(OLDEST),$(OLDEST_EXTRAS),constraints-oldest.txt)

@@ -55,8 +55,14 @@ settings.register_profile("overt", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("overt")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only serial tests are asked for, import no file without one: importing all takes a quarter of a minute."""
+    only_serial = config.option.markexpr.startswith("serial") and collection_path.suffix == ".py"
+    return True if only_serial and "mark.serial" not in collection_path.read_text("utf-8") else None
+
+
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test in an empty working directory, with an environment that holds none of the developer's settings."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
@@ -64,6 +70,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OVERT_DIR", str(tmp_path / ".overt"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(_for_all_workers(tmp_path_factory) / "matplotlib"))  # its list of fonts
     monkeypatch.chdir(tmp_path)
 
 
@@ -73,9 +80,7 @@ def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     A child process makes it, so that no test finds mlflow imported unless it imported it.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
+    folder = _for_all_workers(tmp_path_factory)
     database = folder / "empty-mlflow.db"
     with open(folder / "empty-mlflow.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,6 +97,12 @@ def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             draft.rename(database)
     return database
+
+
+def _for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run of the tests, which its workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture

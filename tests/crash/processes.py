@@ -1,5 +1,5 @@
 """Real processes for tests that kill them: started in a session of their own, found again by their environment, and
-looked at through SQLite and /proc, never through overt.
+looked at through SQLite and /proc, never through overt; only what is left of them is delivered by it.
 
 What a test waits for is a fact with a deadline; how long a fact took to come is never part of a test.
 """
@@ -21,8 +21,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from overt.delivery.sync import Outcome, sync
+
 DEADLINE_S = 90.0
 _POLL_S = 0.02
+_started: list[subprocess.Popen[str]] = []
 
 
 class Point(NamedTuple):
@@ -39,7 +42,7 @@ def start_python(source: str, *arguments: object, **keywords: Any) -> subprocess
     path = Path.cwd() / f"script-{secrets.token_hex(4)}.py"
     path.write_text(textwrap.dedent(source), "utf-8")
     environment = keywords.pop("env", {})
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*keywords.pop("prefix", ()), sys.executable, str(path), *map(str, arguments)],
         env=dict(os.environ) | {"PYTHONUNBUFFERED": "1"} | environment,
         stdin=keywords.pop("stdin", subprocess.DEVNULL),
@@ -49,6 +52,8 @@ def start_python(source: str, *arguments: object, **keywords: Any) -> subprocess
         start_new_session=True,
         **keywords,
     )
+    _started.append(process)
+    return process
 
 
 class Ended(NamedTuple):
@@ -109,10 +114,15 @@ def sync_once(base: Path, uri: str, *, keep: bool = False, deadline_s: float = D
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
+def sync_here(base: Path, uri: str, *, keep: bool = False) -> list[Outcome]:
+    """The same in this process, which knows nothing of the one that recorded either and has imported MLflow."""
+    return list(sync(base, store_of=lambda spec: uri, keep=keep))
+
+
 def sync_until_delivered(base: Path, uri: str) -> None:
     """Sync until nothing is left; a courier that still holds a run's lock makes it the next round's."""
     eventually(
-        lambda: not run_folders(base) or (sync_once(base, uri), not run_folders(base))[1], f"{base} delivered by sync"
+        lambda: not run_folders(base) or (sync_here(base, uri), not run_folders(base))[1], f"{base} delivered by sync"
     )
 
 
@@ -191,6 +201,9 @@ def nothing_left_running(base: Path) -> Iterator[None]:
         for pid, _ in _processes(f"OVERT_DIR={base}"):
             if pid != os.getpid():
                 kill(pid)
+        while _started:  # of a test that failed: else its pipes are another test's ResourceWarning
+            with _started.pop() as process:
+                process.kill()
 
 
 def kill(pid: int | None) -> None:

@@ -19,7 +19,7 @@ from tests.crash.processes import (
     kill,
     run_folders,
     start_python,
-    sync_once,
+    sync_here,
 )
 
 pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a busy machine they take their time
@@ -214,8 +214,8 @@ def test_the_status_is_true_and_the_exit_code_unchanged(
     assert err.count("Traceback") == bare_err.count("Traceback")
 
     if ending.by_sync:
-        outcomes = sync_once(base, sqlite_uri)
-        assert [(outcome["state"], outcome["closed"]) for outcome in outcomes] == [("vanished", True)]
+        outcomes = sync_here(base, sqlite_uri)
+        assert [(outcome.finding.state, outcome.closed) for outcome in outcomes] == [("vanished", True)]
     eventually(lambda: not run_folders(base), "delivered and removed")
     database = Database(sqlite_uri)
     assert database.status(key) == ending.status

@@ -21,7 +21,7 @@ from tests.crash.processes import (
     run_folders,
     run_python,
     start_python,
-    sync_once,
+    sync_here,
     sync_until_delivered,
 )
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a
 
 SEED = 20240611
 KILLS = 50
-AT_ONCE = 2
+AT_ONCE = 3  # on two cores: each waits a good part of its time
 LONGEST_LIFE_S = 2.0  # a courier has delivered several batches by then
 
 TRAINING = """
@@ -147,7 +147,7 @@ def test_what_a_call_returned_for_survives_kill_9_at_any_moment(
 
     wrong = {t.key: problem for t in trials if t.by_courier and (problem := missing_or_doubled(database, t))}
     assert not wrong, f"by the courier alone: {wrong}"
-    eventually(lambda: all(outcome["delivered"] for outcome in sync_once(base, sqlite_uri, keep=True)), "all synced")
+    eventually(lambda: all(outcome.delivered for outcome in sync_here(base, sqlite_uri, keep=True)), "all synced")
     wrong = {t.key: problem for t in trials if (problem := missing_or_doubled(database, t))}
     assert not wrong, f"after sync: {wrong}"
     assert sum(len(trial.told) for trial in trials) > 10 * KILLS
@@ -155,11 +155,11 @@ def test_what_a_call_returned_for_survives_kill_9_at_any_moment(
     assert len(run_folders(base)) > KILLS // 4, "no trial was left to sync, so that it was not tested"
 
     before = database.dump()
-    sync_once(base, sqlite_uri, keep=True)
+    sync_here(base, sqlite_uri, keep=True)
     assert database.dump() == before, "a further sync wrote something"
     for folder in run_folders(base):
         (folder / "delivered.json").unlink()
-    sync_once(base, sqlite_uri, keep=True)
+    sync_here(base, sqlite_uri, keep=True)
     assert database.dump() == before, "delivering from the first byte again wrote something"
     sync_until_delivered(base, sqlite_uri)
     assert database.dump() == before

@@ -49,6 +49,18 @@ def test_its_table_shows_the_numbers_that_mlflow_holds(demo: Demo) -> None:
         assert row["f1_score"] > 0.9
 
 
+def test_every_run_is_finished_and_holds_what_its_page_shows(demo: Demo) -> None:
+    """``tests/ui`` looks at one of the pages."""
+    with closing(sqlite3.connect(demo.folder / "mlflow.db")) as connection:
+        for name in RUNS:
+            (key, status), *others = connection.execute("SELECT run_uuid, status FROM runs WHERE name = ?", [name])
+            assert (status, others) == ("FINISHED", [])
+            metrics = connection.execute("SELECT key FROM latest_metrics WHERE run_uuid = ?", [key])
+            assert {"f1_score", "cv_mean_accuracy", "training_accuracy"} <= {metric for (metric,) in metrics}
+            params = connection.execute("SELECT key FROM params WHERE run_uuid = ?", [key])
+            assert ("test_size",) in params.fetchall()
+
+
 def test_it_names_the_best_run_its_place_and_the_next_command(demo: Demo) -> None:
     shown = table(demo.out)
     name, score = re.search(r"Best run: (\S+), f1_score (\S+)", demo.out).groups()

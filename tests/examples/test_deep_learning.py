@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.usefixtures("sqlite_uri")  # with MLflow's schema: that a script makes it is seen of the demo
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEADLINE = {"confusion_matrix.json", "confusion_matrix.png", "classification_report.json", "roc_curve.png"}
 
@@ -25,7 +27,7 @@ def artifacts(folder: Path) -> set[str]:
 
 
 def run_example(name: str, folder: Path) -> str:
-    """Run a script in an empty folder, without any setting; what it printed."""
+    """Run a script in a folder with an empty database, without any setting; what it printed."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "OVERT_"))}
     began = time.monotonic()
     done = subprocess.run(

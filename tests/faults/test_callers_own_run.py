@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,22 @@ def wait_for(path):
         time.sleep(0.01)
 """
 
-# What is in MLflow is read past both libraries; the run id is printed first.
+# One run after the other, each with its ending; its id is printed first. What is in MLflow is read past both libraries.
 DURING = (
     HEAD
     + """
-with mlflow.start_run() as mine:
-    print(mine.info.run_id, flush=True)
-    with open_for_hook("hook").ending() as run:
-        run.log_params({"lr": 0.1, "depth": 3})
-        run.log_metric("loss", 0.5, step=0)
-        run.set_tag("hooked", "yes")
-    wait_for("seen")
-    mlflow.log_params({"lr": "1e-1", "mine": "too"})
-    mlflow.log_metric("my_own", 1.0)
-    wait_for("looked")
-    ENDING
+for number, ending in enumerate(sys.argv[1:]):
+    with mlflow.start_run() as mine:
+        print(mine.info.run_id, flush=True)
+        with open_for_hook("hook").ending() as run:
+            run.log_params({"lr": 0.1, "depth": 3})
+            run.log_metric("loss", 0.5, step=0)
+            run.set_tag("hooked", "yes")
+        wait_for(f"seen-{number}")
+        mlflow.log_params({"lr": "1e-1", "mine": "too"})
+        mlflow.log_metric("my_own", 1.0)
+        wait_for(f"looked-{number}")
+        exec(ending)
 """
 )
 
@@ -64,36 +66,41 @@ def status(database: Database, run_id: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("ending", "code", "expected"),
+    ("endings", "code"),
     [
-        ("pass", 0, "FINISHED"),
-        ("raise ValueError('mine')", 1, "FAILED"),
-        ("mlflow.end_run('KILLED')", 0, "KILLED"),
-        ("sys.exit(3)", 3, "FAILED"),
+        ({"pass": "FINISHED", "mlflow.end_run('KILLED')": "KILLED", "raise ValueError('mine')": "FAILED"}, 1),
+        ({"sys.exit(3)": "FAILED"}, 3),
     ],
+    ids=["one after the other", "exit"],
 )
 def test_metrics_come_at_once_params_last_and_the_ending_is_the_callers(
-    ending: str, code: int, expected: str, database: Database, base: Path
+    endings: dict[str, str], code: int, database: Database, base: Path
 ) -> None:
-    training = start_python(DURING.replace("ENDING", ending))
+    training = start_python(DURING, *endings)
     assert training.stdout is not None
-    run_id = training.stdout.readline().strip()
-    eventually(lambda: {"loss"} <= metrics(database, run_id) and "hooked" in tags(database, run_id), "metrics and tags")
-    assert params(database, run_id) == {}, "a param of overt's could make the caller's own log_params fail"
-    Path("seen").touch()
-    eventually(lambda: "my_own" in metrics(database, run_id), "the caller's own metric")
-    assert params(database, run_id) == {"lr": "1e-1", "mine": "too"}
-    assert status(database, run_id) == "RUNNING"
-    Path("looked").touch()
+    run_ids = []
+    for number in range(len(endings)):
+        run_id = training.stdout.readline().strip()
+        eventually(
+            lambda run_id=run_id: {"loss"} <= metrics(database, run_id) and "hooked" in tags(database, run_id),  # type: ignore[misc]
+            "metrics and tags",
+        )
+        assert params(database, run_id) == {}, "a param of overt's could make the caller's own log_params fail"
+        Path(f"seen-{number}").touch()
+        eventually(lambda run_id=run_id: "my_own" in metrics(database, run_id), "the caller's own metric")  # type: ignore[misc]
+        assert params(database, run_id) == {"lr": "1e-1", "mine": "too"}
+        assert status(database, run_id) == "RUNNING"
+        Path(f"looked-{number}").touch()
+        run_ids.append(run_id)
     _, err = training.communicate(timeout=DEADLINE_S)
     assert training.returncode == code, err
     assert "OvertWarning" not in err
-    eventually(lambda: "depth" in params(database, run_id), "overt's params")
     eventually(lambda: not run_folders(base), "delivered and removed")
-    assert params(database, run_id) == {"lr": "1e-1", "mine": "too", "depth": "3"}
-    assert tags(database, run_id)["param_drift.lr"] == "0.1"
-    assert status(database, run_id) == expected
-    assert len(database.rows("SELECT 1 FROM runs")) == 1
+    for run_id, expected in zip(run_ids, endings.values(), strict=True):
+        assert params(database, run_id) == {"lr": "1e-1", "mine": "too", "depth": "3"}
+        assert tags(database, run_id)["param_drift.lr"] == "0.1"
+        assert status(database, run_id) == expected
+    assert len(database.rows("SELECT 1 FROM runs")) == len(endings)
 
 
 def test_a_run_left_open_is_ended_by_mlflow_alone(database: Database, base: Path) -> None:
@@ -171,6 +178,7 @@ print(mine.info.run_id)
 
 
 def test_another_store_chosen_in_code_is_not_left_for_the_callers_run(database: Database, base: Path) -> None:
+    shutil.copyfile(database.path, "ours.db")
     ended = run_python(
         HEAD
         + """

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from mlflow import MlflowClient
 from tests.crash.processes import (
     Database,
     eventually,
     run_folders,
     run_python,
+    sync_here,
     sync_once,
     sync_until_delivered,
 )
@@ -35,16 +38,32 @@ TRAINING = """
     """
 
 
-@pytest.fixture
-def server(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow waits seconds before it asks again after a 500
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    server = MlflowServer(sqlite_uri, tmp_path, free_port())
+class Behind(NamedTuple):
+    """A real server, the database behind it, and the folder in which its files arrive."""
+
+    uri: str
+    database: Database
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def server(empty_mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """One for all tests here: each has a run of its own, and a start takes longer than they do."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty_mlflow_database, folder / "mlflow.db")
+    database_uri = f"sqlite:///{folder / 'mlflow.db'}"
+    server = MlflowServer(database_uri, folder, free_port())
     try:
         server.start()
-        yield server
+        yield Behind(server.uri, Database(database_uri), folder)
     finally:
         server.kill()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow waits seconds before it asks again after a 500
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 def chokes(method: str, path: str, body: bytes) -> int | None:
@@ -70,14 +89,15 @@ def all_but_the_curse_is_there(database: Database, key: str) -> None:
     assert (database.params(key), database.status(key)) == ({"lr": "0.1"}, "FINISHED")
 
 
-def arrived(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "artifacts").rglob("*.txt")}
+def arrived(server: Behind, key: str) -> set[str]:
+    """Names of the text files that the run has on the server."""
+    return {path.name for path in server.folder.glob(f"artifacts/*/{server.database.run_id(key)}/**/*.txt")}
 
 
 def test_what_a_server_chokes_on_is_set_aside_by_the_courier_and_brought_by_a_later_sync(
-    server: MlflowServer, sqlite_uri: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Behind, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(sqlite_uri)
+    database = server.database
     lifted: list[bool] = []
     with meddling_proxy(server.uri, lambda *request: None if lifted else chokes(*request)) as uri:
         monkeypatch.setenv("OVERT_STORE", uri)
@@ -91,18 +111,17 @@ def test_what_a_server_chokes_on_is_set_aside_by_the_courier_and_brought_by_a_la
         assert sorted(json.loads(entry["line"])["t"] for entry in refused) == ["artifact", "metric"]
         assert all("500" in entry["reason"] for entry in refused)
         assert any("metric cursed was refused" in line for line in ended.warnings), ended.err
-        assert arrived(tmp_path) & {"a.txt", "cursed.txt"} == {"a.txt"}
+        assert arrived(server, key) & {"a.txt", "cursed.txt"} == {"a.txt"}
         lifted.append(True)
         sync_until_delivered(base, uri)
     assert [p.value for p in database.points(key) if p.name == "cursed"] == [1.0]
-    assert arrived(tmp_path) & {"a.txt", "cursed.txt"} == {"a.txt", "cursed.txt"}
+    assert arrived(server, key) & {"a.txt", "cursed.txt"} == {"a.txt", "cursed.txt"}
 
 
 @pytest.mark.parametrize("refuses", [refuses_writes, refuses_files])
 def test_a_server_that_only_reads_or_whose_files_lie_elsewhere_leads_to_no_rejection(
-    server: MlflowServer, sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch, refuses: Meddle
+    server: Behind, base: Path, monkeypatch: pytest.MonkeyPatch, refuses: Meddle
 ) -> None:
-    database = Database(sqlite_uri)
     monkeypatch.setenv("OVERT_DELIVERY", "manual")
     with meddling_proxy(server.uri, refuses) as uri:
         monkeypatch.setenv("OVERT_STORE", uri)
@@ -110,22 +129,20 @@ def test_a_server_that_only_reads_or_whose_files_lie_elsewhere_leads_to_no_rejec
         key = ended.out.split()[0]
         (folder,) = run_folders(base)
         for _ in range(2):
-            (outcome,) = sync_once(base, uri)
-            assert not outcome["delivered"]
-            assert "503" in outcome["problem"]
+            (outcome,) = sync_here(base, uri)
+            assert not outcome.delivered
+            assert "503" in outcome.problem
             assert not (folder / "rejected.jsonl").exists()
-    sync_until_delivered(base, server.uri)
-    assert [p.value for p in database.points(key) if p.name == "cursed"] == [1.0]
-    assert database.status(key) == "FINISHED"
+    # in a process of its own: MLflow remembers by a run's id through which server its files go
+    (found,) = sync_once(base, server.uri)
+    assert found["delivered"], found
+    assert [p.value for p in server.database.points(key) if p.name == "cursed"] == [1.0]
+    assert server.database.status(key) == "FINISHED"
 
 
 def test_an_error_in_mlflows_own_client_is_that_records_and_no_others(
     sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient
-
-    from overt.delivery.sync import sync
-
     real = MlflowClient.log_batch
 
     def log_batch(self: MlflowClient, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
@@ -137,7 +154,7 @@ def test_an_error_in_mlflows_own_client_is_that_records_and_no_others(
     ended = run_python(TRAINING)
     key = ended.out.split()[0]
     monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
-    (outcome,) = sync(base, store_of=lambda spec: sqlite_uri)
+    (outcome,) = sync_here(base, sqlite_uri)
     assert "metric cursed was refused" in outcome.problem
     assert "TypeError: unhashable type" in outcome.problem
     all_but_the_curse_is_there(Database(sqlite_uri), key)

@@ -487,7 +487,7 @@ def test_a_courier_survives_what_a_stranger_crafted(
         (crafted["honest first"].key, "honest"),
         (crafted["honest last"].key, "honest"),
     ):
-        eventually(lambda honest=honest: database.run_id(honest), f"run {honest}")  # type: ignore[misc]
+        eventually(lambda honest=honest: database.points(honest), f"run {honest}")  # type: ignore[misc]
         assert [point.name for point in database.points(honest)] == [name]
     for courier in couriers_of(base):  # it has tried each of them by now; so that nothing changes while we look
         kill(courier)

@@ -126,20 +126,20 @@ def test_every_attribute_of_the_libraries_is_the_same_object_as_before(
     assert names == [], "\n".join(names)
 
 
-def test_a_patched_method_would_be_seen(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    patch = (
-        "fit = sklearn.linear_model.LogisticRegression.fit; "
-        "sklearn.linear_model.LogisticRegression.fit = lambda self, X, y: fit(self, X, y)"
-    )
-    _, names = changed(sqlite_uri, monkeypatch, patch, delivery="inline")
-    assert "sklearn.linear_model.LogisticRegression:fit" in names
-
-
-@pytest.mark.parametrize("added", ["_overt = 1", "tracked = overt.TrackedEstimator", "log = overt.start_run"])
-def test_an_attribute_of_ours_would_be_seen(added: str, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = added.partition(" ")[0]
-    _, names = changed(sqlite_uri, monkeypatch, f"sklearn.linear_model.{added}", delivery="inline")
-    assert f"sklearn.linear_model:{name}" in names
+def test_a_patched_method_and_an_attribute_of_ours_would_be_seen(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "sklearn.linear_model"
+    broken = [
+        f"fit = {module}.LogisticRegression.fit",
+        f"{module}.LogisticRegression.fit = lambda self, X, y: fit(self, X, y)",
+        f"{module}._overt = 1",
+        f"{module}.tracked = overt.TrackedEstimator",
+        f"{module}.log = overt.start_run",
+    ]
+    _, names = changed(sqlite_uri, monkeypatch, "; ".join(broken), delivery="inline")
+    for name in (".LogisticRegression:fit", ":_overt", ":tracked", ":log"):
+        assert module + name in names
 
 
 IMPORT = """

@@ -220,6 +220,9 @@ def test_a_store_that_is_away_costs_one_warning_and_no_record(script: Script, ke
 with overt.start_run() as run:
     for step in range(100):
         run.log_metric("x", step)
+deadline = time.monotonic() + 40
+while not dispatch().deliveries.failures and time.monotonic() < deadline:
+    time.sleep(0.01)
 assert not overt.wait(1.0)
 """,
         "-W",
