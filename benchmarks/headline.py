@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,47 @@ def part_loop(rounds: int) -> Iterator[Line]:
         yield Line(f"{side}: log_metric in the loop, 1 torch thread", median(results, "ratio"), "x")
 
 
+def part_torch(rounds: int) -> Iterator[Line]:
+    """A PyTorch loop with a DataLoader and a validation, courier warm: an epoch as a multiple of the bare loop's."""
+    for step_us, threads in (("240", "1"), ("1000", "1"), ("1000", "default")):
+        results = [work("torch_loop.py", "overt", step_us, threads) for _ in range(fewer(rounds))]
+        label = f"{threads} torch thread{'s' if threads != '1' else ''}"
+        yield from trainings(f"@track_training, {label}", results, budget=1.08)
+    sides = {"tensorboard": "SummaryWriter", "mlflow": "mlflow", "mlflow-async": "mlflow, synchronous=False"}
+    for side, label in sides.items():
+        if is_installed(side):
+            results = [work("torch_loop.py", side, "240", "1") for _ in range(fewer(rounds))]
+            yield from trainings(f"the same numbers by hand, {label}, 1 torch thread", results)
+
+
+def part_lightning(rounds: int) -> Iterator[Line]:
+    """Trainer.fit with a validation, courier warm: an epoch as a multiple of one with logger=False."""
+    sides = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger"}
+    for every in ("1", "50"):
+        results = [work("lightning_fit.py", "overt", every) for _ in range(fewer(rounds))]
+        yield from trainings(f"TrackingCallback, log_every_n_steps={every}", results, budget=1.15)
+        for side, label in sides.items():
+            if is_installed(side):
+                results = [work("lightning_fit.py", side, every) for _ in range(fewer(rounds))]
+                yield from trainings(f"{label}, log_every_n_steps={every}", results)
+
+
+def trainings(what: str, results: list[dict[str, Any]], *, budget: float | None = None) -> Iterator[Line]:
+    """What trainings cost in their loops, and before and after them."""
+    yield Line(what, median(results, "ratio"), "x", budget)
+    yield Line("   a step of the bare loop", median(results, "step_us"), "us")
+    yield Line("   before the loop, over the bare one", 1000 * median(results, "start_s"), "ms")
+    yield Line("   after it", 1000 * median(results, "end_s"), "ms")
+
+
+def is_installed(side: str) -> bool:
+    """Whether ``side`` can be timed: TensorBoard is no dependency of anything here."""
+    found = side != "tensorboard" or bool(find_spec("tensorboard") or find_spec("tensorboardX"))
+    if not found:
+        print("  TensorBoard is not timed: `pip install tensorboardX`", file=sys.stderr)
+    return found
+
+
 def part_between(rounds: int) -> Iterator[Line]:
     """What a call adds to a step of about 240 us, when the caches hold the network and not the call."""
     results = [work("between.py") for _ in range(rounds)]
@@ -140,6 +182,8 @@ PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "metric": part_metric,
     "loop": part_loop,
     "between": part_between,
+    "torch": part_torch,
+    "lightning": part_lightning,
     "courier": part_courier,
     "fit": part_fit,
     "script": part_script,
@@ -202,6 +246,11 @@ def alternate(rounds: int, sides: dict[str, Callable[[], dict[str, Any]]]) -> di
         for side, run in sides.items():
             results[side].append(run())
     return results
+
+
+def fewer(rounds: int) -> int:
+    """Rounds of a part whose work takes half a minute and alternates within itself."""
+    return max(1, rounds // 2)
 
 
 def median(results: list[dict[str, Any]], name: str) -> float:

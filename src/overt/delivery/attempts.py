@@ -56,7 +56,7 @@ class Attempts:
     def _stored_owners(self, name: str) -> dict[int, int]:
         assert self._store is not None
         owners: dict[int, int] = {}
-        for point in sorted(self._store.iter_points(self._run_id, name), key=lambda point: point.time_ms):
+        for point in self._store.iter_points(self._run_id, name):
             owners.setdefault(point.step, self._start_at(point.time_ms))
         return owners
 
