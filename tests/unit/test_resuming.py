@@ -111,6 +111,8 @@ def test_the_checkpoints_store_is_used_where_no_other_is_chosen(
 ) -> None:
     for variable in ("OVERT_STORE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
+    # what another test has set in this process was not chosen here
+    monkeypatch.delitem(sys.modules, "mlflow.tracking._tracking_service.utils", raising=False)
     run = Tracker(delivery="manual", store="sqlite:////elsewhere/runs.db").start_run("r")
     run.finish()
     for variable, value in chosen.items():
