@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a
 
 SEED = 20240611
 KILLS = 50
-AT_ONCE = 3  # on two cores: each waits a good part of its time
+AT_ONCE = 2
 LONGEST_LIFE_S = 2.0  # a courier has delivered several batches by then
 
 TRAINING = """
