@@ -11,6 +11,7 @@ DEMO_EXTRAS := mlflow,sklearn,plots
 TEST_EXTRAS := mlflow,sklearn,plots,lightning,dev
 BENCH_EXTRAS := $(TEST_EXTRAS),bench
 OLDEST_EXTRAS := mlflow,sklearn,plots,test
+OLDEST_LIGHTNING := 2.4.0
 
 export MLFLOW_DISABLE_TELEMETRY := true
 # Some containers set it. The tests start hundreds of processes, and each would compile overt afresh.
@@ -28,16 +29,16 @@ endef
 # What measures time, or needs the machine to itself, runs first and alone. pytest's 5 means that there was no such test.
 define run-tests
 $(1)/bin/python -m pytest -m "serial$(2)" $(ARGS) || test $$? -eq 5
-$(1)/bin/python -m pytest -n $(WORKERS) -m "not serial$(2)" $(ARGS)
+$(1)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial$(2)" $(ARGS)
 endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest lint format docs bench clean
+.PHONY: help demo test test-oldest test-oldest-lightning lint format docs bench clean
 
 help:  ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo-stamp  ## Compare three classifiers on real data and look the runs up in MLflow
 	$(VENV)/bin/python examples/compare_classifiers.py
@@ -47,6 +48,10 @@ test: $(VENV)/.test-stamp  ## Run all tests (ARGS="-k name" picks some)
 
 test-oldest: $(OLDEST)/.stamp  ## Run the tests on the oldest supported libraries, without torch
 	$(call run-tests,$(OLDEST), and not ui)
+
+# Lightning alone is put in front of the newest libraries: the oldest torch would be half a gigabyte for the sake of one package.
+test-oldest-lightning: $(VENV)/.lightning-$(OLDEST_LIGHTNING)-stamp  ## Run the tests of TrackingCallback on the oldest supported Lightning
+	PYTHONPATH=$(abspath $(VENV)/lightning) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/integrations/test_*lightning*.py $(ARGS)
 
 lint: $(VENV)/.test-stamp  ## Check style, format, types and the layers
 	$(VENV)/bin/ruff check
@@ -83,6 +88,13 @@ $(VENV)/.test-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.bench-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,$(VENV),$(BENCH_EXTRAS),constraints.txt)
 	@touch $@ $(VENV)/.test-stamp $(VENV)/.demo-stamp
+
+$(VENV)/.lightning-$(OLDEST_LIGHTNING)-stamp: $(VENV)/.test-stamp
+	@rm -rf $(VENV)/lightning
+	@$(VENV)/bin/python -m pip install -qq --no-deps --target $(VENV)/lightning \
+		lightning==$(OLDEST_LIGHTNING) pytorch-lightning==$(OLDEST_LIGHTNING)
+	@cd $(VENV)/lightning && ../bin/python -c 'import lightning; assert lightning.__version__ == "$(OLDEST_LIGHTNING)", lightning'
+	@touch $@
 
 $(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python
 	$(call install,$(OLDEST),$(OLDEST_EXTRAS),constraints-oldest.txt)

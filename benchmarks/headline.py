@@ -100,6 +100,8 @@ def part_torch(rounds: int) -> Iterator[Line]:
         results = [work("torch_loop.py", "overt", step_us, threads) for _ in range(fewer(rounds))]
         label = f"{threads} torch thread{'s' if threads != '1' else ''}"
         yield from trainings(f"@track_training, {label}", results, budget=1.08)
+    results = [work("torch_loop.py", "overt-functional", "240", "1") for _ in range(fewer(rounds))]
+    yield from trainings("@track_training, the loss is no argument, 1 torch thread", results)
     sides = {"tensorboard": "SummaryWriter", "mlflow": "mlflow", "mlflow-async": "mlflow, synchronous=False"}
     for side, label in sides.items():
         if is_installed(side):

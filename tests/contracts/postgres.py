@@ -47,9 +47,10 @@ class Postgres:
             result = connection.execute(sqlalchemy.text(statement))
             return list(result) if result.returns_rows else []
 
-    def new_database(self, name: str) -> str:
-        """URI of a new database with nothing in it."""
-        self.execute(f"CREATE DATABASE {name}")
+    def new_database(self, name: str, *, like: str = "template1") -> str:
+        """URI of a new database: with nothing in it, or a copy of one, from which everybody is sent away."""
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{like}'")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self.uri(name)
 
 

@@ -191,7 +191,7 @@ saving = pl.callbacks.ModelCheckpoint("checkpoints", filename="{{step}}", every_
 tracking = TrackingCallback(experiment="resumed", log_every_n_steps=1, resume="must" if found else "auto")
 fitted = trainer(tracking, saving, *([] if found else [KilledAt150()]), max_epochs=20, enable_checkpointing=True)
 fitted.fit(classifier()(lr=0.1 if not found else 0.05), data(48), ckpt_path=found[0] if found else None)
-print(tracking.run_.id)
+print(fitted.global_step, tracking.run_.id)
 """
 
 
@@ -216,7 +216,9 @@ def test_killed_at_step_150_it_goes_on_from_100_on_a_machine_that_has_checkpoint
     assert outputs[1].split()[-1] == run.info.run_id
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "train_loss_step")
-    assert sorted(point.step for point in history) == list(range(1, 241))
+    n_steps = int(outputs[1].split()[-2])
+    assert n_steps in (240, 241)  # Lightning 2.4 goes on in the midst of an epoch with one batch more than were left
+    assert sorted(point.step for point in history) == list(range(1, n_steps + 1))
     epochs = client.get_metric_history(run.info.run_id, "train_loss_epoch")
     assert sorted(point.step for point in epochs) == list(range(20))
     assert run.data.tags["param_drift.lr"] == "0.05"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)  # a script that imports and uses all of them takes its time on a busy machine
+
 SNAPSHOT = """
     import io, json, sys, warnings
 

@@ -1,12 +1,16 @@
 """A run that another process takes up, and a run inside the caller's own: what is said of them stays true."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from overt.delivery.sync import sync
+
+pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a busy machine they take their time
 
 FIT = """
 import overt, pickle
@@ -50,7 +54,8 @@ print(active.info.run_id)
 def run_script(code: str, uri: str) -> str:
     """What the script printed; it must exit with 0."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import mlflow; mlflow.set_tracking_uri({uri!r})\n{code}"],
+        [sys.executable, "-c", code],
+        env=dict(os.environ) | {"MLFLOW_TRACKING_URI": uri},
         capture_output=True,
         text=True,
         timeout=120,
@@ -72,7 +77,8 @@ def test_an_evaluation_in_a_later_process_arrives_and_the_run_stays_finished(sql
 
 
 def test_a_second_fit_in_the_callers_run_is_nested_in_it_in_its_experiment(sqlite_uri: str) -> None:
-    caller_id = run_script(TWO_FITS_IN_THE_CALLERS_RUN, sqlite_uri)
+    chosen = f"import mlflow; mlflow.set_tracking_uri({sqlite_uri!r})\n"
+    caller_id = run_script(chosen + TWO_FITS_IN_THE_CALLERS_RUN, "http://127.0.0.1:9")
     client = MlflowClient(sqlite_uri)
     caller = client.get_run(caller_id)
     runs = client.search_runs([caller.info.experiment_id])

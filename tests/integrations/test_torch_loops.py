@@ -173,6 +173,19 @@ def test_the_learning_rate_is_the_one_that_the_epoch_was_trained_with(captured: 
     assert captured[0].params["lr"] == "0.01"
 
 
+def test_a_learning_rate_that_is_a_tensor_is_the_one_of_the_epoch_too(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(3):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+            optimizer.param_groups[0]["lr"].mul_(0.5)  # in place, as schedulers do it
+
+    track_training(loop)(**parts(lr=torch.tensor(0.5)).values())
+    assert series(captured[0], "lr") == [(0, 0.5), (1, 0.25), (2, 0.125)]
+
+
 def test_each_group_has_its_learning_rate(captured: list[MemoryRun]) -> None:
     made = parts()
     head, tail = made.model[0], made.model[3]
@@ -204,6 +217,26 @@ def test_gradient_norms_are_recorded_on_request(captured: list[MemoryRun]) -> No
 
     both(loop, gradient_norm=True)
     assert [value for _, value in series(captured[0], "grad_norm_step")] == pytest.approx(norms[7:], rel=1e-6)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_gradient_norms_are_those_without_the_scale_of_a_grad_scaler(
+    captured: list[MemoryRun], *, is_fused: bool
+) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer, scale):
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            scaler.scale(criterion(model(x), y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+    for scale in (1.0, 1024.0):
+        given = parts(optimizer="SGD", fused=is_fused)
+        track_training(gradient_norm=True)(loop)(**given.values(), scale=scale)
+    expected, scaled = ([value for _, value in series(run, "grad_norm_step")] for run in captured)
+    assert len(scaled) == 7
+    assert scaled == pytest.approx(expected, rel=1e-4)
 
 
 # -- loops of other shapes ---------------------------------------------------------------------------------------------
@@ -581,6 +614,31 @@ def test_a_loss_that_is_no_argument_is_seen_at_every_tenth_step_and_in_whole_eva
     assert "val_confusion_matrix.json" in run.artifacts
     assert run.tags["overt.losses_seen"] == "those of every 10th step of the training"
     assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_without_loaders_every_such_loss_counts_and_those_of_other_calls_keep_to_their_choice(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training(every_n_steps=3)
+    def refine(model, optimizer, X, y):
+        for _ in range(5):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(X), y).backward()
+            optimizer.step()
+
+    @track_training(every_n_steps=3)
+    def train(model, train_loader, criterion, optimizer):
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+        refine(model, optimizer, x, y)
+
+    given = parts()
+    train(given.model, given.train_loader, given.criterion, given.optimizer)
+    assert len(captured) == 1
+    assert [step for step, _ in series(captured[0], "train_loss_step")] == [0, 3, 6]
+    assert [step for step, _ in series(captured[0], "train_loss_cross_entropy_step")] == [7, 8, 9, 10, 11]
 
 
 def test_every_step_of_such_a_loss_on_request(captured: list[MemoryRun]) -> None:

@@ -7,6 +7,8 @@ tensor is read, so nothing here waits for a device.
 from __future__ import annotations
 
 import inspect
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +76,23 @@ def learning_rates(optimizers: Sequence[Any]) -> dict[str, Any]:
     return rates
 
 
+def gradient_norm(optimizer: Any, *, scale: Any = None) -> Any:
+    """The 2-norm of all gradients that an optimizer holds, as a tensor on their device; None where there are none.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Whose gradients are as it is about to step.
+    scale : tensor, optional
+        What they are still multiplied by: a fused optimizer divides by a GradScaler's scale while it steps.
+    """
+    gradients = [p.grad.detach() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if not gradients:
+        return None
+    norm = sys.modules["torch"].nn.utils.get_total_norm(gradients)
+    return norm if scale is None else norm / scale
+
+
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in group.items() if name not in _NOT_SETTINGS}
     if "initial_lr" in group:  # kept there by the first scheduler
@@ -128,12 +147,14 @@ def _scheduler_settings(scheduler: Any) -> dict[str, object]:
         kept = (getattr(scheduler, spelling, _ABSENT) for spelling in (name, f"{name}s", f"_{name}"))
         value = next((value for value in kept if value is not _ABSENT), _ABSENT)
         if value is not _ABSENT:
-            settings[name] = _inner_schedulers(value)
+            settings[name] = _as_given(value)
     return settings
 
 
-def _inner_schedulers(value: object) -> object:
-    """``value``, with schedulers in it (of a ChainedScheduler) in words."""
+def _as_given(value: object) -> object:
+    """A setting as it was given: milestones as a list, and schedulers in it (of a ChainedScheduler) in words."""
+    if isinstance(value, Counter):
+        return sorted(value.elements())
     if isinstance(value, list | tuple) and value and all(hasattr(item, "last_epoch") for item in value):
         shown = []
         for item in value:

@@ -84,6 +84,7 @@ def test_a_rate_in_a_tensor_is_passed_on_unread() -> None:
 SCHEDULERS: list[tuple[Any, dict[str, str]]] = [
     (lambda o: torch.optim.lr_scheduler.StepLR(o, 3, 0.5), {"step_size": "3", "gamma": "0.5"}),
     (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 7), {"T_max": "7", "eta_min": "0.0"}),
+    (lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [6, 3]), {"milestones": "[3, 6]", "gamma": "0.1"}),
     (lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=9), {"total_steps": "9"}),
     (lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, patience=4), {"patience": "4", "mode": "min"}),
     (

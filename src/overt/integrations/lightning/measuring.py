@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from overt.capture import training
 from overt.integrations.lightning.described import is_a
 
 _MEGABYTE = 1e6
@@ -25,14 +26,12 @@ def gradient_norm(trainer: Any, optimizer: Any) -> dict[str, Any]:
     """
     if any(is_a(trainer.strategy, name) for name in _SHARDING):
         raise NotImplementedError(f"under {type(trainer.strategy).__name__} no rank has all gradients")
-    gradients = [p.grad.detach() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if not gradients:
+    norm = training.gradient_norm(optimizer, scale=_scale_of_gradients(trainer, optimizer))
+    if norm is None:
         return {}
-    norm = sys.modules["torch"].nn.utils.get_total_norm(gradients)
-    scale = _scale_of_gradients(trainer, optimizer)
     several = len(trainer.optimizers) > 1
     suffix = f"_optimizer_{trainer.optimizers.index(optimizer)}" if several else ""
-    return {f"grad_norm{suffix}_step": norm if scale is None else norm / scale}
+    return {f"grad_norm{suffix}_step": norm}
 
 
 def _scale_of_gradients(trainer: Any, optimizer: Any) -> Any:

@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 
-from overt.capture.training import count_samples, first_samples, learning_rates, optimizer_params
+from overt.capture.training import (
+    count_samples,
+    first_samples,
+    gradient_norm,
+    learning_rates,
+    optimizer_params,
+)
 from overt.deferred import is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
 from overt.guard import Parts
@@ -284,9 +290,8 @@ class Session:
             self.run.log_metric(*norm, step=step.number)
 
     def _see_gradients(self, name: str, optimizer: Any) -> None:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            norm = torch.nn.utils.get_total_norm([gradient.detach() for gradient in gradients])
+        norm = gradient_norm(optimizer, scale=getattr(optimizer, "grad_scale", None))  # as a GradScaler leaves it
+        if norm is not None:
             self._norms[name, self.epochs.count_of(name)] = f"grad_norm{self._suffix(name)}_step", norm
 
     def _suffix(self, optimizer: str) -> str:

@@ -230,3 +230,49 @@ def test_speed_counts_samples_of_the_training_and_seconds_of_it() -> None:
     metrics = machine.told[0].metrics
     assert metrics["samples_per_second"] == 8 / (trained_until - begun.began)
     assert metrics["epoch_seconds"] > trained_until - begun.began
+
+
+def test_steps_are_told_together_each_with_its_own_loss_and_number() -> None:
+    machine = Machine("sgd")
+    machine._now = lambda: 0.0
+    values = iter(range(module.MOST_STEPS + 3))
+    machine.over("train", module.MOST_STEPS - 1, lambda: machine.trained(float(next(values))))
+    assert machine.steps == []
+    assert machine.count_of("sgd") == module.MOST_STEPS - 1
+    machine.over("other", 4, lambda: machine.trained(float(next(values))))
+    assert len(machine.steps) == module.MOST_STEPS
+    machine.close()
+    told = [(step.number, loss.value) for step in machine.steps for loss in step.losses["train_loss"]]
+    assert told == [(number, float(number)) for number in range(module.MOST_STEPS + 3)]
+
+
+def test_no_step_waits_longer_than_a_moment_for_the_others() -> None:
+    machine = Machine("sgd")  # a second and more for each step
+    machine.over("train", 2, machine.trained)
+    assert [step.number for step in machine.steps] == [0, 1]
+
+
+def test_steps_that_wait_keep_their_place_before_those_that_do_not() -> None:
+    machine = Machine("sgd")
+    machine._now = lambda: 0.0
+    machine.trained(1.0)
+    machine.train(Loss("loss", 2.0, 2))
+    machine.trained(3.0)
+    machine.optimizers.append("adam")
+    machine.train(Loss("loss", 4.0, 2, went_back=True))
+    machine.step("adam")
+    assert [(step.optimizer, step.number) for step in machine.steps] == [("sgd", 0), ("sgd", 1), ("adam", 0)]
+    assert [len(losses) for step in machine.steps for losses in step.losses.values()] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("ends", [Machine.close, Machine.abandon, Machine.state_dict])
+def test_what_waits_is_told_before_an_epoch_ends_and_before_its_state_is_asked_for(
+    ends: Callable[[Machine], object],
+) -> None:
+    machine = Machine("sgd")
+    machine._now = lambda: 0.0
+    machine.over("train", 3, machine.trained)
+    assert machine.steps == []
+    ends(machine)
+    assert [step.number for step in machine.steps] == [0, 1, 2]
+    assert machine.state_dict()["counts"] == {"sgd": 3}
