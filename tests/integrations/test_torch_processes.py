@@ -96,10 +96,10 @@ SCRIPT = """
 """
 
 
-def torchrun(folder: Path, name: str, **environment: str) -> list[dict]:
-    """Run the script on two ranks; what each of them saw."""
+def torchrun(folder: Path, name: str, code: str, *, ends_well: bool = True, **environment: str) -> list[dict]:
+    """Run the script on two ranks; what each of them saw, if they end well."""
     script = folder / "train.py"
-    script.write_text(textwrap.dedent(SCRIPT))
+    script.write_text(textwrap.dedent(code))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, name]
     done = subprocess.run(
         list(map(str, command)),
@@ -109,16 +109,18 @@ def torchrun(folder: Path, name: str, **environment: str) -> list[dict]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode == 0) is ends_well, done.stderr
+    if not ends_well:
+        return []
     return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_one_rank_records_and_every_rank_does_what_the_user_wrote(tmp_path: Path) -> None:
     import torch
 
-    bare = torchrun(tmp_path, "bare", OVERT_DISABLED="1")
+    bare = torchrun(tmp_path, "bare", SCRIPT, OVERT_DISABLED="1")
     assert not (tmp_path / ".overt" / "runs").exists()
-    tracked = torchrun(tmp_path, "tracked")
+    tracked = torchrun(tmp_path, "tracked", SCRIPT)
     for rank in (0, 1):
         assert tracked[rank]["null"] == [rank == 1] * 3
         for fact in ("log", "said", "numbers", "random"):
@@ -142,3 +144,68 @@ def test_one_rank_records_and_every_rank_does_what_the_user_wrote(tmp_path: Path
     params = {r.name: r.value for r in found["train"] if isinstance(r, Param)}
     assert params["model_type"] == "Sequential"
     assert [r.name for r in found["train"] if isinstance(r, Model)] == ["model"]
+
+
+RESUMED = """
+    import json, os, signal, sys
+    import torch
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+    import overt
+
+    torch.set_num_threads(1)
+    overt.configure(store="sqlite:///never.db", delivery="manual")
+    name, is_killed = sys.argv[1], sys.argv[1] == "killed" and not os.path.exists("was_killed")
+    os.environ["OVERT_DIR"] = name
+
+    @overt.track_training
+    def train(model, train_loader, criterion, optimizer, epochs, run=None):
+        gone_through = []
+        for epoch in run.epochs(epochs, checkpoint=(model.module, optimizer)):
+            gone_through.append(epoch)
+            train_loader.sampler.set_epoch(epoch)
+            for batch, (x, y) in enumerate(train_loader):
+                if is_killed and (epoch, batch) == (3, 1) and dist.get_rank() == 0:
+                    open("was_killed", "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+        return gone_through
+
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    torch.manual_seed(0)
+    X = torch.randn(24, 4)
+    data = TensorDataset(X, (X[:, 0] > 0).long())
+    model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)))
+    loader = DataLoader(data, 4, sampler=DistributedSampler(data, seed=1))
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    gone_through = train(model, loader, torch.nn.CrossEntropyLoss(), optimizer, epochs=5)
+    torch.save(model.module.state_dict(), f"{name}-{rank}.pth")
+    json.dump({"epochs": gone_through}, open(f"{name}-{rank}.json", "w"))
+    dist.barrier()
+    dist.destroy_process_group()
+"""
+
+
+def test_ranks_that_were_killed_go_on_together_from_the_epoch_that_one_of_them_saved(tmp_path: Path) -> None:
+    import torch
+
+    undisturbed = torchrun(tmp_path, "undisturbed", RESUMED)
+    torchrun(tmp_path, "killed", RESUMED, ends_well=False)
+    went_on = torchrun(tmp_path, "killed", RESUMED)
+    for rank in (0, 1):
+        assert undisturbed[rank]["epochs"] == [0, 1, 2, 3, 4]
+        assert went_on[rank]["epochs"] == [3, 4]
+        weights = [torch.load(tmp_path / f"{name}-{rank}.pth") for name in ("undisturbed", "killed")]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    seen: dict[str, dict[int, float]] = {"killed": {}, "undisturbed": {}}
+    for name, values in seen.items():
+        (folder,) = (tmp_path / name / "runs").iterdir()
+        for record in iter_records(folder):
+            if isinstance(record, Metric) and record.name == "train_loss_step":
+                values.setdefault(record.step, record.value)
+    assert sorted(seen["killed"]) == list(range(15))
+    assert seen["killed"] == seen["undisturbed"]
