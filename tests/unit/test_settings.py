@@ -26,12 +26,12 @@ def project(folder: Path, text: str) -> None:
 
 def test_every_level_beats_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     project(tmp_path, 'experiment = "pyproject"\nstore = "sqlite:///pyproject.db"')
     monkeypatch.setenv("OVERT_EXPERIMENT", "environment")
     monkeypatch.setenv("OVERT_STORE", "sqlite:////environment.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////mlflow-environment.db")
-    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     mlflow.set_tracking_uri("sqlite:////set-in-mlflow.db")
     overt.configure(experiment="configure", store="sqlite:////configure.db")
     monkeypatch.setattr(settings, "_configured", settings._configured)
