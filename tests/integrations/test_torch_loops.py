@@ -8,6 +8,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -398,7 +399,133 @@ def test_an_evaluation_on_the_training_data_is_no_training(captured: list[Memory
 
     both(loop)
     assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
-    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+    assert [step for step, _ in series(captured[0], "training_loss")] == [0, 1]
+    assert "training_confusion_matrix.json" in captured[0].artifacts
+    assert not [name for name in captured[0].metrics if name.startswith("val_")]
+
+
+def evaluated(model, loader, criterion):
+    model.eval()
+    total = count = 0
+    with torch.no_grad():
+        for x, y in loader:
+            total += criterion(model(x), y).item() * len(x)
+            count += len(x)
+    model.train()
+    return total / count
+
+
+@pytest.mark.parametrize("in_calls", [False, True])
+def test_the_training_data_is_not_taken_for_the_held_out_data(captured: list[MemoryRun], *, in_calls: bool) -> None:
+    log = []
+
+    @track_training
+    def train(model, loader, criterion, optimizer, epoch):
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+    tested = track_training(evaluated)
+
+    @track_training
+    def loop(model, fitted_on, held_out, criterion, optimizer, epochs):
+        for epoch in range(epochs):
+            if in_calls:
+                train(model, fitted_on, criterion, optimizer, epoch)
+            else:
+                train.__wrapped__(model, fitted_on, criterion, optimizer, epoch)
+            test = tested if in_calls else evaluated
+            log.append((test(model, fitted_on, criterion), test(model, held_out, criterion)))
+
+    made = parts()
+    loop(made.model, made.train_loader, made.val_loader, made.criterion, made.optimizer, 3)
+    assert len(captured) == 1
+    assert series(captured[0], "training_loss") == [(epoch, losses[0]) for epoch, losses in enumerate(log)]
+    assert series(captured[0], "val_loss") == [(epoch, losses[1]) for epoch, losses in enumerate(log)]
+
+
+def test_a_report_is_of_the_epoch_that_its_evaluation_is_of(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for epoch in range(4):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+            if epoch == 1:
+                evaluated(model, val_loader, criterion)
+
+    both(loop)
+    for name in ("val_loss", "val_accuracy", "val_f1_macro", "val_log_loss"):
+        assert [step for step, _ in series(captured[0], name)] == [1], name
+
+
+def test_a_loader_that_cannot_say_how_long_it_is_is_observed_as_any_other(captured: list[MemoryRun]) -> None:
+    class StreamLoader:
+        def __init__(self, loader):
+            self.loader = loader
+
+        def __iter__(self):
+            return iter(self.loader)
+
+        def __len__(self):
+            raise NotImplementedError("endless")
+
+    def make() -> Parts:
+        made = parts()
+        made.train_loader = StreamLoader(made.train_loader)
+        return made
+
+    expected, _, _ = both(fit, make)
+    assert series(captured[0], "train_loss") == [(epoch, row["train_loss"]) for epoch, row in enumerate(expected)]
+    assert "samples_per_second" in captured[0].metrics
+
+
+def test_what_a_partial_says_of_a_loss_function_counts(captured: list[MemoryRun]) -> None:
+    def make() -> Parts:
+        made = parts()
+        made.criterion = partial(functional.cross_entropy, reduction="sum")
+        return made
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        total = count = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            (loss / len(x)).backward()
+            optimizer.step()
+            total, count = total + loss.item(), count + len(x)
+        evaluated(model, val_loader, criterion)
+        return total / count
+
+    expected, _, _ = both(loop, make)
+    assert captured[0].metrics["train_loss"] == expected
+    assert "val_accuracy" in captured[0].metrics
+
+
+def test_an_evaluation_with_gradients_is_in_no_training_loss_and_one_line_says_so(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        log = []
+        for _ in range(2):
+            model.train()
+            total = count = 0
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                loss = criterion(model(x), y)
+                loss.backward()
+                optimizer.step()
+                total, count = total + loss.item() * len(x), count + len(x)
+            model.eval()
+            for x, y in val_loader:
+                criterion(model(x), y)
+            log.append(total / count)
+        return log
+
+    with pytest.warns(overt.OvertWarning, match=r"Evaluate under torch.no_grad\(\)") as said:
+        expected, _, _ = both(loop)
+    assert len(said) == 1
+    assert series(captured[0], "train_loss") == list(enumerate(expected))
+    assert "val_loss" not in captured[0].metrics
 
 
 def test_without_loaders_an_evaluation_separates_epochs(captured: list[MemoryRun]) -> None:
@@ -608,11 +735,11 @@ def test_a_loss_that_is_no_argument_is_seen_at_every_tenth_step_and_in_whole_eva
 
     expected, _, _ = both(loop, make)
     run = captured[0]
-    assert series(run, "train_loss_step") == [(step, log[14:][step]) for step in (0, 10)]
+    assert series(run, "train_loss_step") == [(step, log[14:][step]) for step in (0, 7, 10)]  # 7 begins an epoch
     assert run.metrics["val_loss"] == expected
     assert run.metrics["n_steps"] == 7
     assert "val_confusion_matrix.json" in run.artifacts
-    assert run.tags["overt.losses_seen"] == "those of every 10th step of the training"
+    assert run.tags["overt.losses_seen"] == "those of every 10th step of the training, and of its passes' first"
     assert torch.overrides._get_current_function_mode_stack() == []
 
 
@@ -639,6 +766,64 @@ def test_without_loaders_every_such_loss_counts_and_those_of_other_calls_keep_to
     assert len(captured) == 1
     assert [step for step, _ in series(captured[0], "train_loss_step")] == [0, 3, 6]
     assert [step for step, _ in series(captured[0], "train_loss_cross_entropy_step")] == [7, 8, 9, 10, 11]
+
+
+def test_each_epoch_of_such_a_loss_has_one_however_few_its_steps(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        for _ in range(6):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+
+    def make() -> Parts:
+        made = parts()
+        made.criterion = None
+        return made
+
+    both(loop, make)
+    assert [epoch for epoch, _ in series(captured[0], "train_loss")] == list(range(6))
+
+
+class Attentive(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.encoder = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.embed, self.head = torch.nn.Linear(1, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.embed(x[..., None])).mean(dim=1))
+
+
+def test_an_attention_that_is_faster_in_evaluation_stays_so_and_its_evaluations_are_not_seen(
+    captured: list[MemoryRun],
+) -> None:
+    def make() -> Parts:
+        made = parts()
+        torch.manual_seed(0)
+        made.model, made.criterion = Attentive(), None
+        made.optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
+        return made
+
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        log = []
+        for _ in range(3):
+            model.train()
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            log.append(evaluated(model, val_loader, functional.cross_entropy))
+            optimizer.param_groups[0]["lr"] = log[-1] / 10  # so that a last bit would be seen in the weights
+        return log
+
+    with pytest.warns(overt.OvertWarning, match="fast path") as said:
+        expected, result, _ = both(loop, make)
+    assert len(said) == 1
+    assert result == expected
+    assert "train_loss" in captured[0].metrics
+    assert "val_loss" not in captured[0].metrics
 
 
 def test_every_step_of_such_a_loss_on_request(captured: list[MemoryRun]) -> None:
@@ -864,11 +1049,13 @@ def test_a_loss_that_is_no_number_is_recorded_and_said_once(captured: list[Memor
 
 
 def test_it_ends_the_training_on_request(captured: list[MemoryRun]) -> None:
-    with pytest.warns(overt.OvertWarning, match="nan"), pytest.raises(LossNotFinite, match="epoch 0, batch 3"):
+    with pytest.raises(LossNotFinite, match="epoch 0, batch 3, step 3"):
         track_training(stop_on_nan=True)(diverge)(**parts().values())
     assert captured[0].status == "FAILED"
     assert "LossNotFinite" in captured[0].tags["overt.error"]
+    assert "step 3" in captured[0].tags["overt.loss_not_finite"]
     assert len(series(captured[0], "train_loss_step")) == 3
+    assert math.isnan(captured[0].metrics["train_loss"])
 
 
 def test_the_gradient_norm_is_taken_at_the_steps_that_are_recorded(captured: list[MemoryRun]) -> None:
@@ -917,6 +1104,35 @@ def test_no_value_is_read_between_the_ends_of_epochs(
 
 
 # -- what the function says itself -------------------------------------------------------------------------------------
+
+
+def fit_counting_from_one(model, train_loader, val_loader, criterion, optimizer):
+    for epoch in range(1, 4):
+        total = count = 0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            total, count = total + loss.item() * len(x), count + len(x)
+        yield {"epoch": epoch, "train_loss": total / count, "mine": epoch}
+
+
+def test_what_is_measured_is_of_the_epochs_that_the_function_counts(captured: list[MemoryRun]) -> None:
+    log = list(track_training(fit_counting_from_one)(**parts().values()))
+    assert series(captured[0], "train_loss") == [(row["epoch"], row["train_loss"]) for row in log]
+    assert [epoch for epoch, _ in series(captured[0], "n_steps")] == [1, 2, 3]
+    assert [epoch for epoch, _ in series(captured[0], "mine")] == [1, 2, 3]
+
+
+def test_a_history_that_counts_from_one_is_of_the_epochs_that_were_measured(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, train_loader, val_loader, criterion, optimizer):
+        return list(fit_counting_from_one(model, train_loader, val_loader, criterion, optimizer))
+
+    history = train(**parts().values())
+    assert series(captured[0], "train_loss") == [(epoch, row["train_loss"]) for epoch, row in enumerate(history)]
+    assert [epoch for epoch, _ in series(captured[0], "mine")] == [0, 1, 2]
 
 
 def test_what_the_function_records_itself_is_not_recorded_a_second_time(captured: list[MemoryRun]) -> None:

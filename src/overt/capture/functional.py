@@ -78,12 +78,16 @@ class LossMode(TorchFunctionMode):
 
 
 def is_changed_by_modes(model: nn.Module) -> bool:
-    """Whether a mode on the stack may change how ``model`` computes.
+    """Whether a mode on the stack may change how ``model`` computes: what is compiled would be compiled once more."""
+    return has_fast_paths(model) or any(map(_is_compiled, model.modules()))
 
-    PyTorch's fast paths for attention in evaluation give way to any mode, and then differ in the last bits
-    (torch/nn/modules/transformer.py, ``has_torch_function``); what is compiled would be compiled once more.
+
+def has_fast_paths(model: nn.Module) -> bool:
+    """Whether a mode on the stack may change the last bits of what ``model`` computes in evaluation.
+
+    PyTorch's fast paths for attention give way to any mode (torch/nn/modules/transformer.py, ``has_torch_function``).
     """
-    return any(isinstance(module, _WITH_FAST_PATHS) or _is_compiled(module) for module in model.modules())
+    return any(isinstance(module, _WITH_FAST_PATHS) for module in model.modules())
 
 
 def _is_compiled(module: nn.Module) -> bool:

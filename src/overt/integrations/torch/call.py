@@ -28,7 +28,7 @@ from overt.integrations.torch.observers import (
     real_of,
 )
 from overt.integrations.torch.options import Options
-from overt.integrations.torch.outcome import module_in, points_of, points_of_epoch
+from overt.integrations.torch.outcome import module_in, own_epoch, points_of, points_of_epoch
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -277,7 +277,7 @@ class Call:
         session = self._training.session
         if self._run.is_null:
             return
-        session.close_epoch()
+        session.close_epoch(own_epoch(item) if isinstance(item, Mapping) else None)
         with recorded_part(self._run, "yielded values"):
             session.epochs.index = max(session.epochs.index, self._training.n_yielded)
             self._training.n_yielded = session.epochs.index + 1

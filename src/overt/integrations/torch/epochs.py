@@ -25,11 +25,20 @@ Read = Callable[[Sequence[Any]], Sequence[float]]
 
 @dataclass(slots=True, eq=False)
 class Pass:
-    """One iteration over a loader."""
+    """One iteration over a loader.
+
+    Attributes
+    ----------
+    loader : str
+        What the loader is called.
+    identity : object
+        Which loader it is, under whatever name; None where that is not known.
+    """
 
     loader: str
     began: float
     length: int = 0
+    identity: object = None
     batches: int = 0
     samples: int = 0
     has_trained: bool = False
@@ -50,6 +59,8 @@ class Loss:
         Whether it is their sum and not their mean.
     went_back : bool
         Whether ``backward`` went through it, where that is looked at.
+    is_doubtful : bool
+        Whether it is one of a training only if ``backward`` goes through it.
     """
 
     source: str
@@ -57,6 +68,7 @@ class Loss:
     samples: int
     is_sum: bool = False
     went_back: bool = False
+    is_doubtful: bool = False
     batch: int | None = None
     step: int | None = None
 
@@ -109,12 +121,15 @@ class Epoch:
 
     Attributes
     ----------
+    evaluated : sequence of str
+        Names of the sets that were evaluated.
     not_finite : tuple of (Loss, float) or None
         The first loss in it that was NaN or infinite.
     """
 
     index: int
     metrics: Mapping[str, Any]
+    evaluated: Sequence[str] = ()
     not_finite: tuple[Loss, float] | None = None
 
 
@@ -172,6 +187,11 @@ class Epochs:
         Are given each epoch as it ends and each step.
     now : callable
         Seconds.
+
+    Attributes
+    ----------
+    n_left_out : int
+        Doubtful losses that ``backward`` never went through: of no training, and of no evaluation either.
     """
 
     def __init__(
@@ -186,11 +206,14 @@ class Epochs:
         self.optimizers: list[str] = []
         self.awaits_optimizer = False
         self.is_told = False
+        self.n_left_out = 0
         self._read, self._on_epoch, self._on_step, self._now = read, on_epoch, on_step, now
         self._open: _Open | None = None
         self._passes: list[Pass] = []
         self._evaluations: dict[str, _Evaluation] = {}
-        self._sets: dict[str, str] = {}
+        self._sets: dict[tuple[str, bool, int], str] = {}
+        self._trained_on: set[object] = set()
+        self._evaluated: dict[tuple[str, bool], list[object]] = {}
         self._pending: list[Loss] = []
         self._untold: list[Loss | None] = []
         self._untold_since = 0.0
@@ -208,13 +231,13 @@ class Epochs:
         self._is_fresh, self._given, self._last_event = True, epoch, self._now()
         self._is_settled = False
 
-    def begin_pass(self, loader: str, length: int = 0) -> Pass:
+    def begin_pass(self, loader: str, length: int = 0, identity: object = None) -> Pass:
         """A loader of ``length`` batches is started; another pass over it that still hangs around has been left."""
         for other in self._passes:
             other.is_over = other.is_over or other.loader == loader
         self._passes = [other for other in self._passes if not other.is_over]
         self._is_settled = False
-        begun = Pass(loader, self._now(), length)
+        begun = Pass(loader, self._now(), length, identity)
         self._passes.append(begun)
         return begun
 
@@ -233,20 +256,21 @@ class Epochs:
         if not self.optimizers and not self.awaits_optimizer:
             self._on_step(self._take("", self._pending))
         elif len(self._pending) >= MOST_WAITING:
-            self._take_rest(self._pending)
+            self._take_what_waits(is_only=True)
 
     def step(self, optimizer: str) -> None:
         """An optimizer has stepped: with several, it takes the losses that ``backward`` has gone through."""
         self._trains()
         is_only = len(self.optimizers) == 1
-        if is_only and len(self._pending) <= 1:  # nearly every step there is
+        if is_only and len(self._pending) <= 1 and not (self._pending and self._pending[0].is_doubtful):
+            # nearly every step there is
             self._untold.append(self._pending.pop() if self._pending else None)
             if len(self._untold) == 1:
                 self._untold_since = self._last_event
             elif len(self._untold) >= MOST_STEPS or self._last_event - self._untold_since > LONGEST_S:
                 self.tell_steps()
             return
-        self._on_step(self._take(optimizer, [loss for loss in self._pending if is_only or loss.went_back]))
+        self._on_step(self._take(optimizer, self._trained(is_only=is_only)))
 
     def tell_steps(self) -> None:
         """Count and tell the steps that wait for it: those of an only optimizer, after one loss each at most."""
@@ -272,7 +296,7 @@ class Epochs:
     def evaluate(self, loss: Loss) -> tuple[str, bool]:
         """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins."""
         a_pass = next((a_pass for a_pass in reversed(self._passes) if not a_pass.has_trained), None)
-        name = self._set_name(a_pass.loader if a_pass else "")
+        name = self._set_name(a_pass)
         found = self._evaluations.get(name)
         is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
         if is_new:
@@ -284,17 +308,24 @@ class Epochs:
             self._open.has_evaluated = True
         return name, is_new
 
-    def close(self) -> None:
-        """Tell what is known of the epoch that is going on, and of evaluations since the last was told."""
+    def close(self, index: int | None = None) -> None:
+        """Tell what is known of the epoch that is going on, and of evaluations since the last was told.
+
+        Parameters
+        ----------
+        index : int, optional
+            The number of the epoch, where whoever ends it knows.
+        """
         self.tell_steps()
         if self._open is not None and self._pending:
-            is_only = len(self.optimizers) <= 1
-            self._take_rest([loss for loss in self._pending if is_only or loss.went_back])
+            self._take_what_waits(is_only=len(self.optimizers) <= 1)
         ended, self._open, self._pending = self._open, None, []
         if ended is None and not self._evaluations:
             return
         if ended is None and self._given is not None:
             self.index, self._given = self._given, None
+        if index is not None:
+            self.index = index
         told = self._told(ended)
         self._evaluations = {}
         self._is_fresh = True
@@ -348,9 +379,11 @@ class Epochs:
         for a_pass in self._passes:
             if a_pass not in going.passes and (not going.has_evaluated or a_pass.has_trained or going.lead is None):
                 a_pass.has_trained = True
+                self._trained_on.add(a_pass.identity)
                 going.passes.append(a_pass)
                 going.lead = max((going.lead or a_pass, a_pass), key=_leads)
         going.has_evaluated = False
+        self._evaluated = {}
         going.trained_until = self._last_event = now
         self._is_settled = True
 
@@ -369,6 +402,11 @@ class Epochs:
 
     def _was_evaluating(self) -> bool:
         return self._open is None or self._open.has_evaluated
+
+    def _take_what_waits(self, *, is_only: bool) -> None:
+        self._take_rest(self._trained(is_only=is_only))
+        self.n_left_out += sum(loss.is_doubtful for loss in self._pending)
+        self._pending = [loss for loss in self._pending if not loss.is_doubtful]
 
     def _take_rest(self, losses: list[Loss]) -> None:
         """Losses that no step came after count for the epoch; where none ever came each of them was one."""
@@ -411,17 +449,37 @@ class Epochs:
         if len(mean.waiting) >= MOST_WAITING:
             mean.take(self._read([waiting.value for waiting in mean.waiting]))
 
-    def _set_name(self, loader: str) -> str:
-        """What the set of a loader is called: the first is ``val``, whatever its loader is called."""
-        if loader not in self._sets:
-            if not self._sets:
-                name = "val"
-            elif "test" in loader.lower() and "test" not in self._sets.values():
-                name = "test"
-            else:
-                name = f"val_{loader}" if loader else "val_without_loader"
-            self._sets[loader] = name
-        return self._sets[loader]
+    def _trained(self, *, is_only: bool) -> list[Loss]:
+        """The losses that wait for a step of training."""
+        return [loss for loss in self._pending if loss.went_back or (is_only and not loss.is_doubtful)]
+
+    def _set_name(self, a_pass: Pass | None) -> str:
+        """What the set of a loader is called: the first is ``val``, whatever its loader is called.
+
+        That of a loader that was trained on is ``training``. Several that come one after the other under one name, as
+        in calls of ``test(model, loader)``, are told apart.
+        """
+        loader, identity = (a_pass.loader, a_pass.identity) if a_pass is not None else ("", None)
+        is_training = "train" in loader.lower() or (identity is not None and identity in self._trained_on)
+        alike = self._evaluated.setdefault((loader, is_training), [])
+        if identity not in alike:
+            alike.append(identity)
+        key = loader, is_training, alike.index(identity)
+        if key not in self._sets:
+            self._sets[key] = self._new_set_name(*key)
+        return self._sets[key]
+
+    def _new_set_name(self, loader: str, is_training: bool, position: int) -> str:
+        others = self._sets.values()
+        if position:
+            return f"{self._sets[loader, is_training, 0]}_{position + 1}"
+        if is_training:
+            return "training" if "training" not in others else f"training_{loader}"
+        if not any(not name.startswith("training") for name in others):
+            return "val"
+        if "test" in loader.lower() and "test" not in others:
+            return "test"
+        return f"val_{loader}" if loader else "val_without_loader"
 
     def _told(self, ended: _Open | None) -> Epoch:
         metrics: dict[str, Any] = {}
@@ -437,7 +495,7 @@ class Epochs:
         if ended is not None:
             metrics |= self._told_of_speed(ended)
         bad = [mean.not_finite for mean in means.values() if mean.not_finite is not None]
-        return Epoch(self.index, metrics, bad[0] if bad else None)
+        return Epoch(self.index, metrics, tuple(self._evaluations), bad[0] if bad else None)
 
     def _told_of_speed(self, ended: _Open) -> dict[str, Any]:
         newer = [a_pass.began for a_pass in self._passes if a_pass not in ended.passes]

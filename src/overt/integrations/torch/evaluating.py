@@ -22,6 +22,7 @@ class Evaluations:
         self._class_names = class_names
         self._predictions: dict[str, Predictions] = {}
         self._right: dict[str, list[tuple[Any, Any]]] = {}
+        self._epochs: dict[str, int] = {}
 
     def add(self, name: str, loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_new: bool) -> None:
         """Keep what a loss was given, if it is known what that is; nothing is read."""
@@ -52,15 +53,20 @@ class Evaluations:
                 found[f"{name}_accuracy"] = right / total
         return found
 
-    def record(self, epoch: int, is_written: Callable[[str], bool]) -> None:
-        """Record the report of each set's last evaluation, as of ``epoch``, without what was recorded already."""
+    def told(self, names: Sequence[str], epoch: int) -> None:
+        """The last evaluations of these sets are of ``epoch``."""
+        self._epochs |= dict.fromkeys(names, epoch)
+
+    def record(self, is_written: Callable[[int, str], bool]) -> None:
+        """Record the report of each set's last evaluation, as of its epoch, without what was recorded already."""
         collected, self._predictions = self._predictions, {}
         for name, predictions in collected.items():
+            epoch = self._epochs.get(name, 0)
             with recorded_part(self._run, f"evaluation {name}"):
                 report = self._report(predictions)
                 prefix = f"{name}_"
                 for metric, value in report.metrics.items():
-                    if not is_written(prefix + metric):
+                    if not is_written(epoch, prefix + metric):
                         self._run.log_metric(prefix + metric, value, epoch=epoch)
                 self._run.log_report_files(report, prefix=prefix)
 

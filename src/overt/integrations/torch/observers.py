@@ -44,7 +44,7 @@ class Watcher(Protocol):
     def stepped(self, name: str, optimizer: Any) -> None:
         """An optimizer has stepped."""
 
-    def pass_begun(self, loader: str, length: int) -> Pass | None:
+    def pass_begun(self, name: str, loader: Any, length: int) -> Pass | None:
         """A loader of so many batches was started."""
 
     def batch_drawn(self, drawn_in: Pass, batch: Any) -> None:
@@ -222,7 +222,7 @@ class Loader(Observer):
         real: Iterator[Any] = iter(self.__wrapped__)  # at once: it draws from the random numbers of the loop
         if torch.compiler.is_compiling():
             return real
-        begun = self._self_watcher.pass_begun(self._self_name, _length(self.__wrapped__))
+        begun = self._self_watcher.pass_begun(self._self_name, self.__wrapped__, _length(self.__wrapped__))
         return real if begun is None else Batches(real, begun, self._self_watcher)
 
 
@@ -252,7 +252,10 @@ class Batches(_Stand):
 def _length(loader: Any) -> int:
     """Number of batches, if it costs nothing to know: a DataLoader that was asked for that of a stream checks it."""
     is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
-    return 0 if is_stream else length_hint(loader)
+    try:
+        return 0 if is_stream else length_hint(loader)
+    except Exception:  # noqa: BLE001 - a user's object may raise anything
+        return 0
 
 
 def real_of(value: Any) -> Any:

@@ -13,7 +13,10 @@ import torch
 
 
 def points_of(returned: Any, *, epoch: int) -> Iterator[tuple[str, Any, int]]:
-    """Name, value and epoch of each number in what was returned; numbers alone are of ``epoch``."""
+    """Name, value and epoch of each number in what was returned; numbers alone are of ``epoch``, the last one.
+
+    A list with one mapping for each epoch that was seen, which counts them from 1, has the same epochs.
+    """
     if isinstance(returned, tuple):
         for item in returned:
             yield from points_of(item, epoch=epoch)
@@ -26,18 +29,24 @@ def points_of(returned: Any, *, epoch: int) -> Iterator[tuple[str, Any, int]]:
             elif isinstance(value, list | tuple) and value and all(map(is_number, value)):
                 yield from ((name, item, index) for index, item in enumerate(value))
     elif isinstance(returned, list) and returned and all(isinstance(item, Mapping) for item in returned):
+        counts_from_one = [item.get("epoch") for item in returned] == list(range(1, epoch + 2))
         for index, item in enumerate(returned):
-            yield from points_of_epoch(item, epoch=index)
+            yield from points_of_epoch({**item, "epoch": index} if counts_from_one else item, epoch=index)
 
 
 def points_of_epoch(yielded: Mapping[Any, Any], *, epoch: int) -> Iterator[tuple[str, Any, int]]:
     """Name, value and epoch of each number in a mapping that is of one epoch; it may say itself of which."""
-    own = yielded.get("epoch")
-    if isinstance(own, int) and not isinstance(own, bool):
-        epoch = own
+    own = own_epoch(yielded)
+    epoch = epoch if own is None else own
     for name, value in yielded.items():
         if isinstance(name, str) and name and name != "epoch" and is_number(value):
             yield name, value, epoch
+
+
+def own_epoch(yielded: Mapping[Any, Any]) -> int | None:
+    """The epoch that a mapping says it is of."""
+    own = yielded.get("epoch")
+    return own if isinstance(own, int) and not isinstance(own, bool) else None
 
 
 def is_number(value: Any) -> bool:

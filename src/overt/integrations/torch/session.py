@@ -12,10 +12,12 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
+from overt.capture.functional import has_fast_paths
 from overt.capture.training import (
     count_samples,
     first_samples,
@@ -60,7 +62,10 @@ class Session:
         self.n_losses = 0
         self._is_watching = False
         self._models: list[torch.nn.Module] = []
+        self._has_fast_paths = False
         self._optimizers: dict[str, weakref.ref[Any]] = {}
+        self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._said: set[str] = set()
         self._seen_in_step: set[str] | None = None
         self._rates: dict[str, dict[str, Any]] = {}
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
@@ -82,17 +87,22 @@ class Session:
         has_loaders : bool
             Whether there are batches to choose among for that; else all are looked at.
         """
-        before = self._is_watching, self._models, self.functional
+        before = self._is_watching, self._models, self.functional, self._has_fast_paths
         self._is_watching = True
-        self._models = [*self._models, *models]
-        if without_loss and self.functional is None:
+        self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
+        self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
+        if self._has_fast_paths and not has_loaders:
+            self._say_not_looked_for("losses", "it is not seen where an evaluation begins")
+        elif without_loss and self.functional is None:
             with self._part("losses"):
                 self.epochs.tell_steps()  # which of them are recorded depends on whether the hook is there
                 self.functional = FunctionalLosses(self, self.run)
                 self.functional.resume()
                 every = self.options.every_n_steps or _SAMPLED_EVERY
                 if has_loaders and every > 1:
-                    self.run.set_tag("overt.losses_seen", f"those of every {every}th step of the training")
+                    self.run.set_tag(
+                        "overt.losses_seen", f"those of every {every}th step of the training, and of its passes' first"
+                    )
         try:
             yield
         finally:
@@ -100,7 +110,7 @@ class Session:
                 with self._part("steps"):
                     self.epochs.tell_steps()
                 self.functional.suspend()
-            self._is_watching, self._models, self.functional = before
+            self._is_watching, self._models, self.functional, self._has_fast_paths = before
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
         """What an optimizer is called in this run, under whatever name a call has it."""
@@ -158,10 +168,10 @@ class Session:
         with self._part("epoch"):
             self.epochs.abandon()
 
-    def close_epoch(self) -> None:
-        """An epoch ends here, if one is going on."""
+    def close_epoch(self, index: int | None = None) -> None:
+        """An epoch ends here, if one is going on; ``index`` is its number, where that is known."""
         with self._part("epoch"):
-            self.epochs.close()
+            self.epochs.close(index)
 
     def is_ours(self, name: str) -> bool:
         """Whether a series is ours to record: not if the function records it itself."""
@@ -171,13 +181,13 @@ class Session:
 
     # -- what the observers tell ---------------------------------------------------------------------------------------
 
-    def pass_begun(self, loader: str, length: int) -> Pass | None:
+    def pass_begun(self, name: str, loader: Any, length: int) -> Pass | None:
         """A loader was started."""
         if not self._is_watching:
             return None
         with self._part("passes"):
             self._seen_in_step = None
-            return self.epochs.begin_pass(loader, length)
+            return self.epochs.begin_pass(name, length, self._identity_of(loader))
         return None
 
     def batch_drawn(self, drawn_in: Pass, batch: Any) -> None:
@@ -234,9 +244,17 @@ class Session:
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
             self.parts.failed("steps", error)
 
+    def _identity_of(self, loader: Any) -> int | None:
+        try:
+            return self._loaders.setdefault(loader, len(self._loaders))
+        except TypeError:  # a list of batches
+            return None
+
     # -- losses and steps ----------------------------------------------------------------------------------------------
 
     def _see_loss(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+        if isinstance(function, partial):
+            function, args, kwargs = function.func, (*function.args, *args), {**function.keywords, **kwargs}
         tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
         self.n_losses += 1
         is_training = tensor.requires_grad
@@ -251,12 +269,14 @@ class Session:
             samples = count_samples([*args, *kwargs.values()]) or 1
         reduction = kwargs["reduction"] if "reduction" in kwargs else getattr(function, "reduction", "mean")
         loss = Loss(source, value, samples, reduction == "sum", batch=self.epochs.batch)
+        if is_training:
+            loss.is_doubtful = self._is_in_evaluation_mode()
+            if loss.is_doubtful or len(self.epochs.optimizers) != 1:
+                _mark_when_backward(tensor, loss)
+            self.epochs.train(loss)
         if self.options.stop_on_nan:
             self._require_finite(loss)
         if is_training:
-            if len(self.epochs.optimizers) != 1:
-                _mark_when_backward(tensor, loss)
-            self.epochs.train(loss)
             return
         name, is_new = self.epochs.evaluate(loss)
         if self.evaluations is not None:
@@ -267,12 +287,18 @@ class Session:
 
     def _is_to_be_sampled(self, drawn_in: Pass) -> bool:
         """Whether the losses of the batch just drawn are to be seen: all of an evaluation, some of a training."""
-        models = [model for model in self._models if hasattr(model, "training")]
-        if not torch.is_grad_enabled() or (models and not any(model.training for model in models)):
-            return True
+        if not torch.is_grad_enabled() or self._is_in_evaluation_mode():
+            if self._has_fast_paths:
+                self._say_not_looked_for("losses of evaluations", "their last bits would differ")
+            return not self._has_fast_paths
+        if drawn_in.batches == 1:
+            return True  # so each epoch has a loss, however few steps
         optimizers = self.epochs.optimizers
         number = sum(map(self.epochs.count_of, optimizers)) if optimizers else drawn_in.batches - 1
         return number % (self.options.every_n_steps or _SAMPLED_EVERY) == 0
+
+    def _is_in_evaluation_mode(self) -> bool:
+        return bool(self._models) and not any(model.training for model in self._models)
 
     def _is_recorded(self, step: int) -> bool:
         every = self.options.every_n_steps
@@ -300,8 +326,9 @@ class Session:
     def _require_finite(self, loss: Loss) -> None:
         number = float(loss.value)
         if not math.isfinite(number):
+            optimizers = self.epochs.optimizers
+            loss.step = self.epochs.count_of(optimizers[0]) if len(optimizers) == 1 else None
             place = f"epoch {max(self.epochs.index, 0)}{loss.place}"
-            self._say_not_finite(loss.source, number, place)
             raise LossNotFinite(
                 f"the loss {loss.source!r} is {number} in {place}, and stop_on_nan=True ends the training"
             )
@@ -310,10 +337,23 @@ class Session:
         if not self._has_been_bad:
             self._has_been_bad = True
             self.run.set_tag("overt.loss_not_finite", f"{source} was {number} in {place}")
-            self.run.warn(
-                f"the loss {source!r} of run {self.run.name} was {number} in {place}. "
-                "To stop there: @track_training(stop_on_nan=True)"
-            )
+            if not self.options.stop_on_nan:
+                self.run.warn(
+                    f"the loss {source!r} of run {self.run.name} was {number} in {place}. "
+                    "To stop there: @track_training(stop_on_nan=True)"
+                )
+
+    def _say_not_looked_for(self, what: str, why: str) -> None:
+        self._say_once(
+            f"the {what} in run {self.run.name} are not looked for in its body: its model has PyTorch's fast path for "
+            f"attention, which any scoped hook changes, and {why}. To have them, give the function the loss as an "
+            "argument"
+        )
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.run.warn(text)
 
     # -- epochs --------------------------------------------------------------------------------------------------------
 
@@ -326,6 +366,7 @@ class Session:
                 metrics[key.replace("lr", f"lr{self._suffix(name)}", 1)] = rate
         self._rates = {}
         if self.evaluations is not None:
+            self.evaluations.told(epoch.evaluated, epoch.index)
             metrics |= self.evaluations.accuracies(read_together)
         for name, value in metrics.items():
             if not self.is_ours(name):
@@ -336,6 +377,11 @@ class Session:
         if epoch.not_finite is not None:
             loss, value = epoch.not_finite
             self._say_not_finite(loss.source, value, f"epoch {epoch.index}{loss.place}")
+        if self.epochs.n_left_out:
+            self._say_once(
+                f"losses of a model in evaluation mode were computed with gradients in run {self.run.name} and never "
+                "went back: they are in neither train_loss nor val_loss. Evaluate under torch.no_grad()"
+            )
         self.run.flush()
 
     @contextmanager

@@ -111,9 +111,8 @@ class Training:
         session = self.session
         session.close_epoch()
         if session.evaluations is not None:
-            index = session.epochs.index
             session.evaluations.record(
-                index, lambda name: (index, name) in session.written or not session.is_ours(name)
+                lambda epoch, name: (epoch, name) in session.written or not session.is_ours(name)
             )
         if session.options.log_model and self.run.status in ("RUNNING", "FINISHED"):
             for name, model in models.items():

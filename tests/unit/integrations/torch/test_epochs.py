@@ -35,8 +35,10 @@ class Machine(Epochs):
         self.reads += 1
         return list(values)
 
-    def over(self, loader: str, batches: int, each: Callable[[], None], *, length: int = 0) -> Pass:
-        begun = self.begin_pass(loader, length)
+    def over(
+        self, loader: str, batches: int, each: Callable[[], None], *, length: int = 0, identity: object = None
+    ) -> Pass:
+        begun = self.begin_pass(loader, length, identity)
         for _ in range(batches):
             begun.batches += 1
             begun.samples += 2
@@ -164,10 +166,32 @@ def test_sets_have_names_of_their_own() -> None:
     names = []
     for loader in ("valid_loader", "test_loader", "train_loader"):
         machine.over(loader, 1, lambda: names.append(machine.evaluated()[0]))
-    assert names == ["val", "test", "val_train_loader"]
+    assert names == ["val", "test", "training"]
     other = Machine()
     other.over("test_loader", 1, lambda: names.append(other.evaluated()[0]))
     assert names[-1] == "val"  # the only one there is
+
+
+def test_sets_of_several_loaders_under_one_name_are_told_apart_in_each_epoch() -> None:
+    machine = Machine("sgd")
+    names: list[list[str]] = []
+    for epoch in range(2):
+        machine.over("loader", 1, machine.trained, identity="trained on")
+        names.append([])
+        for identity in ("trained on", f"a new one {epoch}", f"another new one {epoch}"):
+            machine.over("loader", 1, lambda: names[-1].append(machine.evaluated()[0]), identity=identity)
+            machine.close()
+    assert names == [["training", "val", "val_2"]] * 2
+
+
+def test_a_doubtful_loss_is_one_of_a_training_only_if_it_went_back() -> None:
+    machine = Machine("sgd")
+    for went_back in (True, False):
+        machine.trained(1.0 if went_back else 9.0, is_doubtful=True, went_back=went_back)
+    machine.close()
+    assert machine.series("train_loss") == [(0, 1.0)]
+    assert machine.series("n_steps") == [(0, 2)]
+    assert machine.n_left_out == 1
 
 
 def test_losses_that_no_step_came_after_count_for_their_epoch() -> None:
