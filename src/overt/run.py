@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -297,6 +298,44 @@ class Run:
         """Record several values at one step; see :meth:`log_metric`."""
         for name, value in metrics.items():
             self.log_metric(name, value, step=step, epoch=epoch, model=model, dataset=dataset)
+
+    def score(self, metric: Callable[..., Any], /, *args: Any, name: str | None = None, **kwargs: Any) -> float:
+        """Compute a metric and record it: ``run.score(roc_auc_score, y_test, probabilities)``.
+
+        Parameters
+        ----------
+        metric : callable
+            Any function that returns one number. What it raises reaches the caller, and nothing is recorded.
+        *args, **kwargs
+            What it is called with.
+        name : str, optional
+            What the number is recorded as; the function's own name if absent. A second score of a name is a later
+            point of the same series: two averages of ``f1_score`` want names of their own.
+
+        Returns
+        -------
+        float
+            The number.
+
+        Raises
+        ------
+        RecordError
+            When the function has no name and none is given, or returns something else than one number.
+
+        Examples
+        --------
+        >>> import overt
+        >>> from sklearn.metrics import f1_score
+        >>> with overt.testing.captured_runs() as runs, overt.start_run() as run:
+        ...     macro = run.score(f1_score, [0, 1, 1], [0, 1, 0], average="macro", name="f1_macro")
+        >>> round(macro, 3), runs[0].metrics["f1_macro"] == macro
+        (0.667, True)
+        """
+        if name is None:
+            name = _name_of_metric(metric)
+        value = to_number(name, metric(*args, **kwargs))
+        self.log_metric(name, value)
+        return value
 
     def set_tag(self, name: str, value: object) -> None:
         """Set one label; a later one of the same name replaces it."""
@@ -712,6 +751,15 @@ class Run:
     def _read_own(self) -> Delivered:
         self.seal()
         return self._link.require_arrival()
+
+
+def _name_of_metric(metric: Callable[..., Any]) -> str:
+    while isinstance(metric, partial):
+        metric = metric.func
+    name = getattr(metric, "__name__", "<unnamed>")
+    if not name.isidentifier():  # a lambda, an object
+        raise RecordError(f'score: the function has no name of its own (got {metric!r}): score(…, name="my_score")')
+    return str(name)
 
 
 def status_of(error: BaseException | None) -> EndStatus:

@@ -54,6 +54,7 @@ def recorded(report: Report, figure: object, image: object) -> None:
         run.log_metric("loss", 0.5, step=1)
         run.log_metric("loss", 0.5, epoch=1, model="model", dataset="train#1")
         run.log_metrics({"loss": 0.5, "acc": 1}, step=1)
+        assert_type(run.score(max, [0.1, 0.2], name="best"), float)
         run.set_tag("stage", "one")
         run.set_tags({"stage": 1})
         run.log_artifact("a.txt")

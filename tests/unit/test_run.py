@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -86,6 +87,29 @@ def test_whatever_float_takes_is_a_value(run: Run, stored: MemoryRun, value: Any
         pytest.skip("numpy itself is changing its mind about arrays of one element")
     run.log_metric("x", value)
     assert stored.metrics == run.metrics == {"x": expected}
+
+
+def spread(values: list[float], *, scale: float = 1.0) -> float:
+    return scale * (max(values) - min(values))
+
+
+def test_a_score_is_computed_recorded_and_returned_under_the_name_of_its_function(run: Run, stored: MemoryRun) -> None:
+    assert run.score(spread, [1.0, 3.0]) == 2.0
+    assert run.score(functools.partial(spread, scale=2.0), [1.0, 4.0]) == 6.0
+    assert run.score(lambda values: values[0] + 2.0, [1], name="total") == 3.0
+    assert run.score(spread, [0.0, 1.0], scale=5.0, name="wide") == 5.0
+    points = [(point.name, point.step, point.value) for point in stored.history]
+    assert points == [("spread", 0, 2.0), ("spread", 1, 6.0), ("total", 0, 3.0), ("wide", 0, 5.0)]
+
+
+def test_a_score_that_is_none_is_said_at_once_and_not_recorded(run: Run, stored: MemoryRun) -> None:
+    with pytest.raises(RecordError, match="no name of its own"):
+        run.score(lambda: 1.0)
+    with pytest.raises(RecordError, match="'sorted' must be one number"):
+        run.score(sorted, [2, 1])
+    with pytest.raises(ZeroDivisionError):
+        run.score(lambda: 1 / 0, name="own")
+    assert stored.history == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
