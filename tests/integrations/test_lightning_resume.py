@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ pytest.importorskip("lightning")
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer
 
 import overt
@@ -59,6 +61,20 @@ def test_it_goes_on_in_the_same_run_with_every_step_once(runs: list[MemoryRun], 
     assert [step for step, _ in series(first)["train_loss_step"]] == list(range(1, 19))
     assert [step for step, _ in series(first)["train_loss_epoch"]] == [0, 1, 2]
     assert "overt.checkpoint_of" not in first.tags
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks used to create")
+def test_an_epoch_that_is_taken_up_in_its_midst_lasts_from_there_on(runs: list[MemoryRun], tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
+    trainer(TrackingCallback(), saving, max_epochs=1, enable_checkpointing=True).fit(classifier()(), data())
+    began = time.perf_counter()
+    go_on(str(tmp_path / "step=4.ckpt"), resume="never")
+    whole = time.perf_counter() - began
+    found = series(runs[1])
+    assert [epoch for epoch, _ in found["epoch_seconds"]] == [epoch for epoch, _ in found["samples_per_second"]]
+    assert 0 < sum(seconds for _, seconds in found["epoch_seconds"]) < whole
+    assert min(rate for _, rate in found["samples_per_second"]) > 4 / whole
 
 
 def test_steps_behind_the_checkpoint_keep_their_first_value(runs: list[MemoryRun]) -> None:
@@ -227,8 +243,6 @@ def test_killed_at_step_150_it_goes_on_from_100_on_a_machine_that_has_checkpoint
 
 
 def wait_until_killed(client: Any) -> None:
-    import time
-
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         experiment = client.get_experiment_by_name("resumed")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+import cloudpickle
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer
@@ -108,6 +111,30 @@ def test_a_learning_rate_search_records_nothing(runs: list[MemoryRun]) -> None:
     fitted = trainer(TrackingCallback())
     Tuner(fitted).lr_find(classifier()(), data(), num_training=4, update_attr=False)
     assert runs == []
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda callback: pickle.loads(pickle.dumps(callback)),
+        lambda callback: cloudpickle.loads(cloudpickle.dumps(callback)),
+    ],
+    ids=["deepcopy", "pickle", "cloudpickle"],
+)
+@pytest.mark.parametrize("tree_name", TREES)
+def test_a_copy_of_a_callback_that_has_recorded_knows_settings_and_run_and_records_its_own(
+    runs: list[MemoryRun], tree_name: str, copied: Callable[[Any], Any]
+) -> None:
+    callback = callback_of(tree_name)(tags={"team": "blue"})
+    trainer(callback, tree_name=tree_name, max_epochs=1).fit(classifier(tree_name)(), data())
+    twin = copied(callback)
+    assert twin.run_.key == callback.run_.key
+    fitted, module = trainer(twin, tree_name=tree_name, max_epochs=1), classifier(tree_name)()
+    fitted.test(module, data())
+    fitted.fit(module, data())
+    assert [run.tags["team"] for run in runs] == ["blue"] * 3
+    assert ["test_loss" in run.metrics for run in runs] == [False, True, False]
 
 
 def test_it_joins_the_current_run_once_and_leaves_it_open(runs: list[MemoryRun]) -> None:
@@ -230,6 +257,58 @@ def test_an_error_in_a_test_changes_nothing_of_a_fit_that_has_ended(runs: list[M
     with pytest.raises(RuntimeError):
         trainer(TrackingCallback()).test(Untestable(), data())
     assert runs[1].status == "FAILED"
+
+
+class NoData(LightningDataModule):
+    def setup(self, stage: str) -> None:
+        raise RuntimeError("no data")
+
+
+class NoOptimizer(classifier()):  # type: ignore[misc]
+    def configure_optimizers(self) -> Any:
+        raise RuntimeError("no optimizer")
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "message"),
+    [
+        (NoOptimizer, {"train_dataloaders": data()}, "no optimizer"),
+        (classifier(), {"datamodule": NoData()}, "no data"),
+    ],
+)
+@pytest.mark.parametrize("has_fitted", [False, True])
+def test_a_fit_that_fails_before_it_begins_is_a_failed_run(
+    runs: list[MemoryRun], module: Any, given: Any, message: str, has_fitted: bool
+) -> None:
+    callback = TrackingCallback()
+    if has_fitted:
+        trainer(callback).fit(classifier()(), data())
+    with pytest.raises(RuntimeError, match=message):
+        trainer(callback).fit(module(), **given)
+    assert [run.status for run in runs] == ["FINISHED"] * has_fitted + ["FAILED"]
+    run = runs[-1]
+    assert callback.run_.key == run.id
+    assert run.tags["overt.error"] == f"RuntimeError: {message}"
+    assert message in run.artifacts["overt/traceback.txt"].decode()
+    assert run.params["max_epochs"] == "2"
+    assert not [name for name in run.tags if "not_recorded" in name]
+    trainer(callback).fit(classifier()(), data())
+    assert [run.status for run in runs[-2:]] == ["FAILED", "FINISHED"]
+
+
+def test_what_fails_before_it_begins_leaves_no_run_where_none_is_due(
+    runs: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for settings, keywords in (({"fast_dev_run": True}, {}), ({}, {"resume": "must"})):
+        with pytest.raises(RuntimeError, match="no optimizer"):
+            trainer(TrackingCallback(**keywords), **settings).fit(NoOptimizer(), data())
+    with pytest.raises(RuntimeError, match="no data"):
+        trainer(TrackingCallback()).test(classifier()(), datamodule=NoData())
+    on_another_rank = trainer(TrackingCallback())
+    monkeypatch.setattr(type(on_another_rank), "is_global_zero", False)
+    with pytest.raises(RuntimeError, match="no optimizer"):
+        on_another_rank.fit(NoOptimizer(), data())
+    assert runs == []
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ Tensors are written from the CPU, so a model trained on an accelerator loads on 
 from __future__ import annotations
 
 import copy
+import inspect
 import io
+import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,15 +25,18 @@ _READER = "mlflow.pytorch.pickle_module"  # what mlflow.pytorch reads with: clou
 _EXAMPLE_ROWS = 5
 
 
-def torch_model(module: Any, inputs: Any = None, *, params: Mapping[str, str] | None = None) -> ModelFiles:
+def torch_model(module: Any, *candidates: Any, params: Mapping[str, str] | None = None) -> ModelFiles:
     """Describe a module as MLflow's ``pytorch`` flavor, loadable by ``mlflow.pytorch`` and ``mlflow.pyfunc``.
 
     Parameters
     ----------
     module : torch.nn.Module
-        In any mode and on any device; it is left as it is.
-    inputs : Tensor, or tuple, list or dict of them, optional
-        What ``module`` takes, first dimension samples: gives the signature, and the first rows as input example.
+        In any mode and on any device. Its ``forward`` is tried: modes, buffers and the random numbers of Python, NumPy
+        and torch are left as they are, plain attributes that a ``forward`` changes are not.
+    *candidates : Tensor, or tuple, list or dict of them
+        What ``module`` may take, likeliest first; first dimension samples. A tuple is several arguments, and so is a
+        dict if the arguments have its names. The first that it takes gives the signature, and its first rows the input
+        example.
     params : mapping, optional
         Shown on the model's page.
 
@@ -44,7 +50,7 @@ def torch_model(module: Any, inputs: Any = None, *, params: Mapping[str, str] | 
     needed = requirements({"torch", "cloudpickle", *modules})
     notes = [f"module {name} is no installed package: have it at hand to load the model" for name in needed.unresolved]
     files = {f"{_FOLDER}/model.pth": content, f"{_FOLDER}/pickle_module_info.txt": _READER.encode()}
-    found_signature, example, note = _signature_and_example(module, inputs)
+    found_signature, example, note = _signature_and_example(module, candidates)
     if note:
         notes.append(note)
     if example is not None:
@@ -97,27 +103,49 @@ def _dump(module: Any) -> tuple[bytes, frozenset[str]]:
         return file.getvalue(), frozenset().union(*(pickler.modules for pickler in picklers))
 
 
-def _signature_and_example(module: Any, inputs: Any) -> tuple[dict[str, Any] | None, Any, str]:
+def _signature_and_example(module: Any, candidates: Iterable[Any]) -> tuple[dict[str, Any] | None, Any, str]:
     """Signature and example, and a sentence for what could not be had: a module may refuse five rows."""
-    if inputs is None:
-        return None, None, "no signature: no batch was seen"
-    torch = sys.modules["torch"]
-    try:
-        head = first_rows(inputs, _EXAMPLE_ROWS)
-        was_training = {part: part.training for part in module.modules()}
+    refusals = []
+    for inputs in candidates:
+        if inputs is None:
+            continue
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            head = first_rows(inputs, _EXAMPLE_ROWS)
+            with sys.modules["torch"].no_grad(), _left_as_it_is(module):
                 module.eval()
-                outputs = _call(module, head)
-        finally:
-            for part, mode in was_training.items():
-                part.training = mode
-        shown = _to_arrays(head)
-        found, example = signature(shown, _to_arrays(outputs)), input_example(shown)
-        missing = [name for name, part in (("signature", found), ("input example", example)) if part is None]
-        return found, example, f"no {' and no '.join(missing)}: MLflow has no form for such data" if missing else ""
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything
-        return None, None, f"no signature: the model could not be tried on its first rows ({error})"
+                outputs = _to_arrays(_call(module, head), "output")
+            shown = _to_arrays(head, "input")
+            found, example = signature(shown, outputs), input_example(shown)
+            missing = [name for name, part in (("signature", found), ("input example", example)) if part is None]
+            note = f"no {' and no '.join(missing)}: MLflow has no form for such data" if missing else ""
+            return found, example, note
+        except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+            refusals.append(f"no signature: the model could not be tried on its first rows ({error})")
+    return None, None, refusals[0] if refusals else "no signature: no batch was seen"
+
+
+@contextmanager
+def _left_as_it_is(module: Any) -> Iterator[None]:
+    """Modes, buffers and random numbers are after the block what they were before it."""
+    torch, numpy = sys.modules["torch"], sys.modules.get("numpy")
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(part._buffers, dict(part._buffers)) for part in module.modules()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    pythons, numpys = random.getstate(), numpy.random.get_state() if numpy is not None else None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(pythons)
+        if numpy is not None:
+            numpy.random.set_state(numpys)
+        for part, mode in modes:
+            part.training = mode
+        for named, before in buffers:
+            named.clear()
+            named.update(before)
+        for buffer, value in values:
+            buffer.data.copy_(value)  # not the buffer itself: a graph that still needs it could not be backwarded
 
 
 def first_rows(value: Any, rows: int) -> Any:
@@ -134,16 +162,26 @@ def first_rows(value: Any, rows: int) -> Any:
 def _call(module: Any, inputs: Any) -> Any:
     if isinstance(inputs, tuple):
         return module(*inputs)
+    if isinstance(inputs, Mapping) and _takes_by_name(module, inputs):
+        return module(**inputs)
     return module(inputs)
 
 
-def _to_arrays(value: Any) -> Any:
-    """Tensors as arrays; several inputs under the names ``input_0 input_1 …``, for a signature has named ones."""
+def _takes_by_name(module: Any, inputs: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(module.forward).bind(**inputs)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _to_arrays(value: Any, word: str) -> Any:
+    """Tensors as arrays; several under names such as ``input_0 input_1 …``, for a signature has named ones."""
     if hasattr(value, "detach"):
         return value.detach().cpu().numpy()
     if isinstance(value, Mapping):
-        return {str(name): _to_arrays(item) for name, item in value.items()}
+        return {str(name): _to_arrays(item, word) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        arrays = [_to_arrays(item) for item in value]
-        return arrays[0] if len(arrays) == 1 else {f"input_{index}": array for index, array in enumerate(arrays)}
+        arrays = [_to_arrays(item, word) for item in value]
+        return arrays[0] if len(arrays) == 1 else {f"{word}_{index}": array for index, array in enumerate(arrays)}
     return value

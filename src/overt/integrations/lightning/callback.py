@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from overt.capture.training import count_samples
 from overt.errors import ConfigurationError
 from overt.evaluation.predictions import ReadPredictions
+from overt.integrations.lightning.described import is_a
 from overt.integrations.lightning.outputs import gather
 from overt.integrations.lightning.session import LogModel, Session
 from overt.links import null_run
@@ -26,6 +28,7 @@ from overt.validation import check_details
 _NOTHING_TO_RESUME = (
     "resume='must' needs a checkpoint that was made with a TrackingCallback, and %s. To start a new run: resume='auto'."
 )
+_OF_THE_MODULE = ("log", "log_dict")  # its own methods, which Lightning sets on each callback when it begins
 
 T = TypeVar("T")
 
@@ -140,18 +143,25 @@ class TrackingHooks:
         self.run_: Run | None = None
         self._hook: HookRun | None = None
         self._session: Session | None = None
+        self._has_begun = False  # whether the fit that is going on has come to on_fit_start
         self._is_of_fit = False
         self._loaded: dict[str, Any] = {}
         self._began = 0.0
         self._n_predicted = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: the settings and the last run. What is being recorded stays with the original."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in _OF_THE_MODULE}
+        return kept | {"_hook": None, "_session": None, "_has_begun": False, "_is_of_fit": False}
 
     # -- opening and ending --------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the fit's run."""
         self._close()
+        self._has_begun = True
         if not _is_rehearsal(trainer):
-            self._open_for_fit(trainer, pl_module)
+            self._open(trainer, pl_module, checkpoint=self._checkpoint_to_go_on_from(trainer))
             self._is_of_fit = True
             self._record("description", Session.describe_fit, trainer, pl_module)
 
@@ -162,31 +172,47 @@ class TrackingHooks:
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """End the run: Lightning comes here only when all went well."""
-        self._loaded = {}
         self._record("evaluation", Session.stop_watching)
         self._record("ending", self._finish, "FINISHED")
+        self._loaded, self._has_begun = {}, False
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
         self._record("evaluation", Session.stop_watching)
+        if trainer.state.fn == "fit" and not self._has_begun and not _is_rehearsal(trainer):
+            self._open_for_failure(trainer, pl_module)
         status = _status_of(exception)
         self._record("last step", Session.close_step, trainer)
         self._record("last epoch", Session.close_epoch, trainer)
         self._record("ending", self._finish, status, exception if status == "FAILED" else None)
+        self._loaded, self._has_begun = {}, False
 
     def _open(self, trainer: Any, module: Any, *, checkpoint: Mapping[str, Any] | None = None) -> None:
-        self._hook = open_for_hook(type(module).__name__, **self._where, checkpoint=checkpoint)
+        hook = open_for_hook(type(module).__name__, **self._where, checkpoint=checkpoint)
         if trainer.world_size > 1:
-            key = trainer.strategy.broadcast(self._hook.run.key)
-            if key != self._hook.run.key:
-                self._hook = HookRun(null_run(replace(self._hook.run.spec, key=key)), owned=True)
-        self.run_ = self._hook.run
+            key = trainer.strategy.broadcast(hook.run.key)
+            if key != hook.run.key:
+                hook = HookRun(null_run(replace(hook.run.spec, key=key)), owned=True)
+        self._begin(hook)
+
+    def _open_for_failure(self, trainer: Any, module: Any) -> None:
+        """Open the run of a fit that has failed before Lightning came to ``on_fit_start``."""
+        self._close()
+        if not trainer.is_global_zero or is_a(trainer.strategy.launcher, "_MultiProcessingLauncher"):
+            return  # the processes that it starts have runs of their own
+        with suppress(Exception):  # the user is to see what has failed
+            checkpoint = self._checkpoint_to_go_on_from(trainer)
+            self._begin(open_for_hook(type(module).__name__, **self._where, checkpoint=checkpoint))
+            self._record("description", Session.describe_fit, trainer, module)
+
+    def _begin(self, hook: HookRun) -> None:
+        self._hook, self.run_ = hook, hook.run
         self._session = Session(self.run_, **self._how)
         loaded, self._loaded = self._loaded, {}
         self._record("checkpoint", Session.load_state, loaded)
 
-    def _open_for_fit(self, trainer: Any, module: Any) -> None:
-        """Open the run of a fit: a new one, or that of the checkpoint that it goes on from."""
+    def _checkpoint_to_go_on_from(self, trainer: Any) -> Mapping[str, Any] | None:
+        """What the checkpoint that a fit goes on from tells of the run to go on in; None for a new run."""
         loaded = self._loaded
         is_told = "run" in loaded and (loaded.get("is_own") or self._resume == "must")
         if self._resume == "must" and not is_told:
@@ -194,7 +220,7 @@ class TrackingHooks:
                 _NOTHING_TO_RESUME % ("this one tells of no run" if trainer.ckpt_path else "fit() was given none")
             )
         goes_on = is_told and self._resume != "never" and self._where["run"] is None
-        self._open(trainer, module, checkpoint=loaded["run"] if goes_on else None)
+        return loaded["run"] if goes_on else None
 
     def _finish(self, session: Session, status: EndStatus, error: BaseException | None = None) -> None:
         session.run.flush()  # a test after the fit records into a run that has ended

@@ -15,13 +15,21 @@ _REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 _TARGETS = frozenset("target targets y label labels".split())
 
 
-def inputs_of(module: Any, batch: Any) -> Any:
-    """The part of ``batch`` that ``module.forward`` takes.
+def candidates_in(batch: Any, module: Any) -> list[Any]:
+    """What ``module.forward`` may take of a batch, likeliest first; the last is the batch itself.
 
-    Of a tuple or list the first item, or as many as ``forward`` needs when one is left for the target. Of a mapping the
-    items that bear the names of ``forward``'s arguments, else the only one that is not called like a target, else the
-    mapping itself. Anything else whole.
+    Likeliest is of a tuple or list the first item, or as many as ``forward`` needs when one is left for the target. Of
+    a mapping the items that bear the names of ``forward``'s arguments, else the only one that is not called like a
+    target. A tuple is several arguments, a list is one.
     """
+    if isinstance(batch, Mapping):
+        return [_inputs_of(module, batch), dict(batch)]
+    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
+        return [_inputs_of(module, batch), list(batch)]
+    return [batch]
+
+
+def _inputs_of(module: Any, batch: Any) -> Any:
     arguments = _required_arguments(module)
     if isinstance(batch, Mapping):
         if arguments and all(name in batch for name in arguments):
@@ -29,11 +37,9 @@ def inputs_of(module: Any, batch: Any) -> Any:
             return chosen[0] if len(chosen) == 1 else chosen
         others = [name for name in batch if str(name) not in _TARGETS]
         return batch[others[0]] if len(others) == 1 and len(arguments) == 1 else dict(batch)
-    if isinstance(batch, Sequence) and batch and not isinstance(batch, str):
-        if 1 < len(arguments) < len(batch):
-            return tuple(batch[: len(arguments)])
-        return batch[0]
-    return batch
+    if 1 < len(arguments) < len(batch):
+        return tuple(batch[: len(arguments)])
+    return batch[0]
 
 
 def best_checkpoint(trainer: Any) -> Path | None:

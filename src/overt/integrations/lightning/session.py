@@ -76,7 +76,7 @@ class Session:
         self._is_due = False
         self._measured: dict[str, Any] = {}  # learning rates and gradient norms of the batch that is going on
         self._has_seen_batch = False
-        self._inputs: Any = None
+        self._candidates: list[Any] = []  # for what the model takes
 
         self._epoch: int | None = None  # the one whose values are not read yet
         self._epoch_began = 0.0
@@ -139,13 +139,16 @@ class Session:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train_start(self, trainer: Any) -> None:
-        """Remember where counting begins: not at zero when training was resumed."""
+        """Remember where counting begins: not at zero when training was resumed, nor at an epoch's start."""
         self._last_step = trainer.global_step
-        self._evaluating_s = 0.0
+        self._measure_anew()
 
     def train_epoch_start(self, trainer: Any) -> None:
         """Close the epoch before, and begin to measure this one."""
         self.close_epoch(trainer)
+        self._measure_anew()
+
+    def _measure_anew(self) -> None:
         self._epoch_began = time.perf_counter()
         self._evaluating_s, self._n_samples = 0.0, 0
 
@@ -157,7 +160,7 @@ class Session:
             with self.parts.guarded("batch size"):
                 self._log_params(described.batch_size(trainer, batch))
             with self.parts.guarded("input example"):
-                self._inputs = first_samples(models.inputs_of(module, batch), _EXAMPLE_ROWS)
+                self._candidates = first_samples(models.candidates_in(batch, module), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
         self._is_due = bool(every) and (self._n_stepped + 1) % every == 0
@@ -338,7 +341,7 @@ class Session:
             self._weights = best if self._log_model == "best" else None
             saved = module if self._weights is None else models.with_weights_of(module, self._weights)
             params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
-            files = torch_model(saved, self._inputs, params=params)
+            files = torch_model(saved, *self._candidates, params=params)
             self.run.log_model(files, name=MODEL_NAME)
             if notes := [*notes, *files.notes]:
                 self.run.set_tag("overt.model_note", "; ".join(notes))
