@@ -581,6 +581,30 @@ def test_a_parameter_called_run_gets_the_run(captured: list[MemoryRun]) -> None:
     assert "run" not in captured[0].params
 
 
+def test_the_run_may_stand_first_whatever_defaults_follow(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(run, model, loader, epochs=2):
+        return run.key, model, len(loader), epochs
+
+    model, loader, *_ = make()
+    for epochs in (2, 3):
+        key, *others = train(model, loader, *([epochs] if epochs > 2 else []))
+        assert others == [model, 4, epochs]
+        assert key == captured[-1].spec.key
+    with overt.start_run("mine") as mine:
+        assert train(mine, model, loader, 4) == (mine.key, model, 4, 4)
+    with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+        train(model)
+
+
+def test_another_run_than_overts_stays_in_its_place(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(run, lr, epochs=2):
+        return run, lr, epochs
+
+    assert train("of wandb", 0.1) == ("of wandb", 0.1, 2)
+
+
 def test_a_run_that_the_caller_gives_is_the_one_that_is_recorded_into(captured: list[MemoryRun]) -> None:
     @track_training
     def train(run=None):
@@ -785,4 +809,195 @@ def test_a_function_that_says_its_loss_itself_is_not_told_how_to(recwarn: pytest
         list(train(0.1))
     assert runs[0].metrics["train_loss"] > 0
     assert "overt.not_observed" not in runs[0].tags
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+# -- what counts as a loss function ------------------------------------------------------------------------------------
+
+
+class NormScaler:
+    """As in timm: steps, and returns the norm of the gradients."""
+
+    def __call__(self, loss: Any, optimizer: Any, parameters: Any) -> Any:
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        return norm
+
+
+def test_a_scaler_of_the_loss_is_no_loss(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train_one_epoch(model, criterion, data_loader, optimizer, epoch, loss_scaler):
+        for x, y in data_loader:
+            optimizer.zero_grad()
+            loss_scaler(criterion(model(x), y), optimizer, list(model.parameters()))
+
+    model, loader, _, optimizer = make()
+    for epoch in range(2):
+        train_one_epoch(model, torch.nn.CrossEntropyLoss(), loader, optimizer, epoch, NormScaler())
+    (run,) = captured
+    assert len(series(run, "train_loss")) == 2
+    assert not [name for name in run.metrics if "val" in name or "scaler" in name]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_loss"),
+    [
+        *((name, True) for name in ("loss", "loss_fn", "lossfn", "ce_loss", "criterion", "loss_function", "loss_D")),
+        *(
+            (name, True)
+            for name in ("objective", "loss_2", "criterion1", "compute_loss", "loss_funcs_0", "custom_loss")
+        ),
+        *((name, False) for name in ("loss_scaler", "loss_weight", "loss_history", "loss_meter", "loss_log", "glossy")),
+        *((name, False) for name in ("loss_tracker", "loss_fn_weights", "criterion_logger", "lossless", "floss")),
+    ],
+)
+def test_the_last_word_of_its_name_makes_a_callable_a_loss(name: str, *, is_loss: bool) -> None:
+    def train(model: Any, **given: Any) -> Any:
+        return type(given[name]).__name__
+
+    with overt.testing.captured_runs():
+        seen = track_training(train)(torch.nn.Linear(1, 1), **{name: lambda out, y: None})
+    assert seen == ("LossFunction" if is_loss else "function")
+
+
+def test_what_a_mapping_of_losses_holds_is_one_under_any_key(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, losses, settings):
+        return [type(item).__name__ for item in (*losses.values(), *settings.values())]
+
+    given = {"box": lambda out, y: None, "kind": int}, {"warm": lambda out, y: None}
+    assert train(torch.nn.Linear(1, 1), *given) == ["LossFunction", "type", "function"]
+
+
+# -- what a function makes for itself ----------------------------------------------------------------------------------
+
+
+def train_itself(model: Any, dataset: Any, optimizer: Any, epochs: int) -> None:
+    for _ in range(epochs):
+        for x, y in DataLoader(dataset, 5):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+
+def test_a_function_that_makes_everything_itself_has_its_losses(captured: list[MemoryRun]) -> None:
+    log = []
+
+    @track_training
+    def main(lr):
+        model, loader, _, _ = make()
+        optimizer = torch.optim.SGD(model.parameters(), lr)
+        criterion = torch.nn.CrossEntropyLoss()
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            log.append(loss.item())
+
+    main(0.1)
+    assert series(captured[0], "train_loss_step") == list(enumerate(log))
+    assert len(series(captured[0], "train_loss")) == 1
+
+
+@pytest.mark.parametrize("has_model", [False, True])
+def test_losses_that_are_observed_by_a_call_within_count_once(captured: list[MemoryRun], *, has_model: bool) -> None:
+    @track_training
+    def one(model, loader, criterion, optimizer, epoch):
+        for x, y in loader:
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+    @track_training
+    def main(model, epochs):
+        net, loader, _, optimizer = make()
+        net = model or net
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        for epoch in range(epochs):
+            one(net, loader, torch.nn.CrossEntropyLoss(), optimizer, epoch)
+            with torch.no_grad():
+                torch.nn.functional.cross_entropy(net(torch.ones(1, 4)), torch.ones(1, dtype=torch.long))
+
+    main(make()[0] if has_model else None, 2)
+    (run,) = captured
+    assert len(series(run, "train_loss_step")) == 8
+    assert {name for name in run.metrics if name.startswith("train")} == {"train_loss_step", "train_loss"}
+    assert [step for step, _ in series(run, "val_loss")] == [0, 1]
+
+
+def test_a_function_that_trains_nothing_is_told_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    @track_training
+    def count(epochs):
+        return {"n": sum(range(epochs))}
+
+    with overt.testing.captured_runs() as runs:
+        count(3)
+        list(epochs_of(3, []))
+    assert runs[0].metrics == {"n": 3.0}
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_loss_that_cannot_be_seen_is_told_where_it_was_looked_for(captured: list[MemoryRun]) -> None:
+    def by_hand(model, optimizer, criterion=None):
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+
+    for given, seen in ((), "torch.nn.functional's losses"), ((torch.nn.MSELoss(),), "criterion"):
+        model, _, _, optimizer = make()
+        with pytest.warns(overt.OvertWarning, match=f"no loss was seen in by_hand.*only calls of {seen} are seen"):
+            track_training(by_hand)(model, optimizer, *given)
+
+
+class HasLoader:
+    def __init__(self) -> None:
+        self.model, self.loader, self.val_loader, self.optimizer = make()
+
+    @track_training
+    def fit(self, n_epochs, *, evaluates=False):
+        for _ in range(n_epochs):
+            for x, y in self.loader:
+                torch.nn.functional.cross_entropy(self.model(x), y).backward()
+                self.optimizer.step()
+            if evaluates:
+                with torch.no_grad():
+                    for x, y in self.val_loader:
+                        torch.nn.functional.cross_entropy(self.model(x), y)
+
+
+def test_epochs_that_cannot_be_told_apart_are_said_to_be_one(captured: list[MemoryRun]) -> None:
+    model, loader, _, optimizer = make()
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in train_itself\(\).*as epoch 0.*run.epochs\(n\)"):
+        track_training(train_itself)(model, loader.dataset, optimizer, 2)
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in fit\(\)"):
+        HasLoader().fit(3)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 8)], [(0, 12)]]
+    assert [run.tags["overt.not_observed"] for run in captured] == ["epochs", "epochs"]
+
+
+def test_epochs_that_are_told_apart_are_not_spoken_of(recwarn: pytest.WarningsRecorder) -> None:
+    @track_training
+    def explicit(model, dataset, optimizer, epochs, run):
+        for _ in run.epochs(epochs):
+            train_itself(model, dataset, optimizer, 1)
+
+    @track_training
+    def yielding(model, dataset, optimizer, epochs):
+        for _ in range(epochs):
+            train_itself(model, dataset, optimizer, 1)
+            yield {}
+
+    @track_training
+    def recording(model, dataset, optimizer, epochs, run):
+        for epoch in range(epochs):
+            train_itself(model, dataset, optimizer, 1)
+            run.log_metric("loss", 0.5, epoch=epoch)
+
+    with overt.testing.captured_runs() as runs:
+        for function in (explicit, yielding, recording, track_training(train_itself)):
+            model, loader, _, optimizer = make()
+            result = function(model, loader.dataset, optimizer, epochs=1 if function.__name__ == "train_itself" else 2)
+            list(result or ())
+        HasLoader().fit(2, evaluates=True)
+    assert [len(series(run, "train_loss")) for run in runs] == [2, 2, 1, 1, 2]
     assert [str(warning.message) for warning in recwarn] == []

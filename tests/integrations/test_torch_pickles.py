@@ -1,10 +1,14 @@
-"""Copies, pickles and files of what a loop was given hold the real objects, and nobody needs overt to read them."""
+"""Copies, pickles and files of what a loop was given hold the real objects, and nobody needs overt to read them.
+
+Those of a decorated function are what they are of a bare one.
+"""
 
 from __future__ import annotations
 
 import copy
 import io
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -212,3 +216,165 @@ def test_they_are_read_where_overt_cannot_be_imported(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "read\n"), done.stderr
+
+
+# -- decorated functions -----------------------------------------------------------------------------------------------
+
+
+class Bare:
+    """What is asked of the decorated ones is what these do."""
+
+    def method(self) -> str:
+        return type(self).__name__
+
+    @staticmethod
+    def static() -> str:
+        return "static"
+
+    static_inside = static
+
+    @classmethod
+    def of_class(cls) -> str:
+        return cls.__name__
+
+    of_class_inside = of_class
+
+
+class Decorated:
+    """Decorated in each way there is."""
+
+    @track_training
+    def method(self) -> str:
+        return type(self).__name__
+
+    @track_training
+    @staticmethod
+    def static() -> str:
+        return "static"
+
+    @staticmethod
+    @track_training
+    def static_inside() -> str:
+        return "static"
+
+    @track_training
+    @classmethod
+    def of_class(cls) -> str:
+        return cls.__name__
+
+    @classmethod
+    @track_training
+    def of_class_inside(cls) -> str:
+        return cls.__name__
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{name: lambda value, dump=dump, load=load: load(dump(value)) for name, (dump, load) in WAYS.items()},
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("name", ["method", "static", "static_inside", "of_class", "of_class_inside"])
+def test_a_decorated_function_in_a_class_is_copied_and_pickled_as_a_bare_one(name: str, way: str) -> None:
+    make = COPIES[way]
+    made = make(getattr(Decorated, name))
+    assert made == getattr(Decorated, name)
+    assert type(made) is type(getattr(Decorated, name))
+    own, bare = Decorated(), Bare()
+    of_own, of_bare = make(getattr(own, name)), make(getattr(bare, name))
+    if "cloudpickle" not in way:  # which makes another method of a bare class of its own accord
+        assert (of_own == getattr(own, name)) is (of_bare == getattr(bare, name))  # of the same or of another object
+    with overt.testing.captured_runs() as runs:
+        assert of_own() == of_bare().replace("Bare", "Decorated")
+    assert len(runs) == 1
+
+
+def test_a_method_goes_with_the_copy_of_its_object() -> None:
+    own = Decorated()
+    own.kept = own.method
+    twin = copy.deepcopy(own)
+    assert twin.kept.__self__ is twin
+
+
+JOB = """
+    import cloudpickle, joblib, torch
+    import overt
+    from torch.utils.data import DataLoader, TensorDataset
+
+    @overt.track_training(run_name="job", tags={"kept": 1})
+    def train(model, loader, criterion, optimizer):
+        for x, y in loader:
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+    class Trainer:
+        @overt.track_training(run_name="method")
+        def fit(self):
+            return overt.current_run().name
+
+        @overt.track_training(run_name="static")
+        @staticmethod
+        def fit_static():
+            return overt.current_run().name
+
+    class Plain:
+        @overt.track_training
+        def fit(self):
+            return 1
+
+        @overt.track_training
+        @staticmethod
+        def fit_static():
+            return 2
+
+    def job():
+        model = torch.nn.Linear(2, 1)
+        loader = DataLoader(TensorDataset(torch.ones(4, 2), torch.ones(4, 1)), 2)
+        train(model, loader, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), 0.1))
+        train.run_.finish()
+        return train.run_.name, train.run_.status, train.run_.metrics["n_steps"], train.run_.tags["kept"]
+
+    if __name__ == "__main__":
+        called = (job, Trainer().fit, Trainer.fit_static)
+        print(joblib.Parallel(n_jobs=2)(joblib.delayed(one)() for one in called))
+        open("job.pkl", "wb").write(cloudpickle.dumps([train, Plain]))
+"""
+
+
+@pytest.mark.timeout(180)
+def test_what_cloudpickle_writes_by_value_records_elsewhere_and_is_read_without_overt(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    (tmp_path / "job.py").write_text(textwrap.dedent(JOB))
+    (tmp_path / "read.py").write_text(
+        "import pickle, sys, types\n"
+        "sys.modules['overt'] = None\n"
+        "train, Plain = pickle.load(open('job.pkl', 'rb'))\n"
+        "print(type(train) is type(Plain.fit) is type(Plain.fit_static) is types.FunctionType)\n"
+    )
+    environment = os.environ | {"OVERT_DELIVERY": "manual", "OVERT_DIR": str(tmp_path / "overt")}
+    outputs = []
+    for script in ("job.py", "read.py"):
+        done = subprocess.run(
+            [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.splitlines())
+    assert outputs == [["[('job', 'FINISHED', 2.0, '1'), 'method', 'static']"], ["True"]]
+
+
+def test_what_a_function_made_calls_itself_by_is_the_decorated_one() -> None:
+    def make(offset: int) -> Any:
+        @track_training
+        def count(n: int) -> int:
+            return offset if n == 0 else 1 + count(n - 1)
+
+        return count
+
+    loaded = cloudpickle.loads(cloudpickle.dumps(make(5)))
+    with overt.testing.captured_runs() as runs:
+        assert loaded(1) == 6
+    assert [run.params["n"] for run in runs] == ["1"]
+    with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
+        pickle.dumps(make(5))

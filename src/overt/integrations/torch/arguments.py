@@ -12,6 +12,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ from torch.nn.modules.loss import _Loss
 from overt.integrations.torch.observers import Loader, LossFunction, Watcher, is_observer
 from overt.run import Run
 
-_LOSS_WORDS = re.compile(r"(^|_)(loss|criterion|criteria|objective)(es|s|fn|fun|func|function)?(_|\d|$)", re.IGNORECASE)
+_LOSS_NAME = re.compile(
+    r"(^|_)(loss(es)?|criterions?|criteria|objectives?)(_?(fn|fun|func|function)s?)?(_?\d+|_[a-z])?$", re.IGNORECASE
+)
+"""Of a loss: the last word is one of these, before a number or a single letter, so that ``loss_scaler`` is none."""
 _LOSS_CLASS = re.compile(r"(Loss|Criterion)(V?\d+)?$")
 _MANY = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 _MAX_DEPTH = 3
@@ -58,7 +62,7 @@ class Observed:
         if isinstance(value, torch.optim.Optimizer):
             kinds = self.optimizers
         elif isinstance(value, torch.nn.Module):
-            is_loss = isinstance(value, _Loss) or _LOSS_CLASS.search(type(value).__name__) or _LOSS_WORDS.search(name)
+            is_loss = isinstance(value, _Loss) or _LOSS_CLASS.search(type(value).__name__) or _LOSS_NAME.search(name)
             kinds = self.losses if is_loss or is_asked else self.models
         elif isinstance(value, torch.optim.lr_scheduler.LRScheduler):
             kinds = self.schedulers
@@ -162,15 +166,25 @@ class Arguments:
 
 
 def _bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-    """The arguments by name; a parameter called ``run`` may be missing."""
+    """The arguments by name; a parameter called ``run`` may be missing, also where others with defaults follow."""
+    bound = None
+    with suppress(TypeError):
+        bound = signature.bind(*args, **kwargs)
+    if bound is not None and not _is_machinery(bound.arguments.get("run")):
+        return bound
+    others = [parameter for name, parameter in signature.parameters.items() if name != "run"]
     try:
-        return signature.bind(*args, **kwargs)
+        without = signature.replace(parameters=others).bind(*args, **kwargs)
     except TypeError:
-        others = [parameter for name, parameter in signature.parameters.items() if name != "run"]
-        if len(others) == len(signature.parameters):
+        if bound is None:
             raise
-        bound = signature.replace(parameters=others).bind(*args, **kwargs)
-        return inspect.BoundArguments(signature, bound.arguments)
+        return bound
+    return inspect.BoundArguments(signature, without.arguments)
+
+
+def _is_machinery(value: Any) -> bool:
+    """Whether ``value`` is what a training is made of, and so no run of whomever."""
+    return isinstance(value, torch.nn.Module | torch.optim.Optimizer | torch.Tensor) or is_loader(value)
 
 
 # -- finding -----------------------------------------------------------------------------------------------------------
@@ -184,7 +198,8 @@ def _find(found: Observed, name: str, value: Any, place: Place | None, asked: tu
     if isinstance(value, dict) and len(value) <= _MAX_ITEMS:
         for key in list(value):
             inner = f"{name}_{key}" if depth == 0 else str(key)
-            _find(found, inner, value[key], _item_place(value, key), asked, depth + 1)
+            are_losses = (inner,) if _is_loss_function(name, value[key]) else ()  # losses={"box": …}
+            _find(found, inner, value[key], _item_place(value, key), (*asked, *are_losses), depth + 1)
     elif isinstance(value, list) and len(value) <= _MAX_ITEMS:
         _find_in_sequence(found, name, value, asked, depth + 1)
     elif isinstance(value, tuple) and len(value) <= _MAX_ITEMS and place is not None:
@@ -258,4 +273,4 @@ def _is_loss_function(name: str, value: Any) -> bool:
         return False
     is_function = isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType)
     own = getattr(value, "__name__", "") if is_function else ""
-    return bool(_LOSS_WORDS.search(name) or (own and own.endswith(("_loss", "cross_entropy"))))
+    return bool(_LOSS_NAME.search(name) or (own and own.endswith(("_loss", "cross_entropy"))))

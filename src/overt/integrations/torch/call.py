@@ -186,13 +186,33 @@ class Call:
                 yield
                 return
             found = self._observed
-            is_torch = bool(found.loaders or found.optimizers or found.models)
-            with self._training.session.watching(
-                list(found.models.values()),
-                without_loss=is_torch and not found.losses,
-                has_loaders=bool(found.loaders),
+            with (
+                self._hidden_mode(),
+                self._training.session.watching(
+                    list(found.models.values()), without_loss=not found.losses, has_loaders=bool(found.loaders)
+                ),
             ):
                 yield
+
+    @contextmanager
+    def _hidden_mode(self) -> Iterator[None]:
+        """The scoped hook of a call around this one is off where this one's own losses are observed."""
+        session = self._training.session
+        outer = session.functional if self._observed.losses else None
+        if outer is None:
+            yield
+            return
+        with recorded_part(self._run, "steps"):
+            session.epochs.tell_steps()  # which of them are recorded depends on whether the hook is there
+        outer.suspend()
+        session.functional = None
+        try:
+            yield
+        finally:
+            with recorded_part(self._run, "steps"):
+                session.epochs.tell_steps()
+            session.functional = outer
+            outer.resume()
 
     @property
     def _run(self) -> Run:
@@ -248,18 +268,42 @@ class Call:
                 run.seal()
 
     def _say_what_was_not_seen(self) -> None:
-        """Where a training left nothing to record of its loss, say what would."""
+        """Where a training left nothing to record of its loss, or nothing to tell its epochs by, say what would."""
         session = self._training.session
         has_trained = bool(session.epochs.optimizers and any(map(session.epochs.count_of, session.epochs.optimizers)))
         is_our_fault = any(name.startswith("overt.not_recorded.") for name in self._run.tags)
         has_said_it = any("loss" in name for name in self._run.metrics)  # by yield, by what it returned, by its run
         if not (session.n_losses or is_our_fault or has_said_it) and has_trained:
+            seen = " and ".join(self._observed.losses) or "torch.nn.functional's losses"
             self._run.set_tag("overt.not_observed", "loss")
             self._run.warn(
-                f"no loss was seen in {self._name}(), so run {self._run.name} has no train_loss (torch.compile hides "
-                f"what is computed within it). Give {self._name}() the loss as an argument, name it with observe=, or "
-                "take an argument called run and say run.log_metric(…)"
+                f"no loss was seen in {self._name}(), so run {self._run.name} has no train_loss: only calls of {seen} "
+                f"are seen there, and none that torch.compile hides. Give {self._name}() the loss as an argument, name "
+                "it with observe=, or take an argument called run and say run.log_metric(…)"
             )
+        elif self._has_epochs_in_one():
+            self._run.set_tag("overt.not_observed", "epochs")
+            self._run.warn(
+                f"no loader was seen in {self._name}(), so where its epochs end is not known, and run {self._run.name} "
+                f"has all of it as epoch {session.epochs.index}. Give {self._name}() the loader as an argument (one "
+                "that does not look like it with observe=), yield once for each epoch, or take an argument called run "
+                "and say `for epoch in run.epochs(n)`"
+            )
+
+    def _has_epochs_in_one(self) -> bool:
+        """Whether the call was to be of several epochs and one was seen, with nothing that could have told of more."""
+        training, metrics = self._training, self._run.metrics
+        measured = {name for _, name in training.session.written}
+        says_when = training.n_yielded or self._run.loops.were_used or self._observed.loaders
+        is_told_within = set(training.functions) != {self._name}
+        says_itself = any(
+            "loss" in name and name not in measured and not name.startswith("reported_") and not name.endswith("_step")
+            for name in metrics
+        )
+        is_one = self._n_epochs == 1 and "train_loss" in measured and not any("val_" in name for name in metrics)
+        numbers = [n for name, n in self._arguments.given.items() if not is_one_epoch((name,), n_epochs=1)]
+        is_to_be_many = any(isinstance(n, int) and n > 1 for n in numbers) and "epoch" not in self._arguments.names
+        return is_one and is_to_be_many and not (says_when or is_told_within or says_itself)
 
     def _epoch(self) -> int:
         """The epoch that what the call returns is of."""

@@ -6,7 +6,10 @@ function. Only the user's own mistakes raise, and those at the decorator's line 
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -66,7 +69,7 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
     ----------
     function : callable, optional
         A function, method, static or class method, or a generator function, each ``yield`` of which is one epoch. If it
-        has a parameter called ``run``, it is given the :class:`~overt.Run` there.
+        has a parameter called ``run``, it is given the :class:`~overt.Run` there, unless the caller gives one.
     experiment : str, optional
         Where the run goes; as configured if absent.
     run_name : str, optional
@@ -98,6 +101,8 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
     stop_on_nan : bool
         Whether to raise :class:`~overt.integrations.torch.session.LossNotFinite` when a loss is NaN or infinite, where
         it is computed. Each loss is read for that, so the loop waits for its device at each step.
+        It rests on recording: with tracking off (``enabled=False``, ``OVERT_DISABLED=1``) nothing raises, and under
+        ``torchrun`` the first rank alone looks at its losses.
     system_metrics : bool, optional
         Whether the processor, memory, disk, network and GPU are watched; as configured if absent.
 
@@ -173,8 +178,17 @@ def _check(function: Any, options: Options) -> None:
         raise ConfigurationError(f"`observe` must name arguments of {function.__name__} (got {unknown[0]!r}).")
 
 
+def _class_of(function: Any) -> type:
+    """To cloudpickle, where ``function`` is to be written by value, what it is; to everybody else, a function."""
+    # cloudpickle takes all that says it is a function for no more than one, and writes that without its decorator
+    is_by_value = _is_asked_by_cloudpickle("reducer_override") and not _is_importable(function)
+    return type(function) if is_by_value else function.__wrapped__.__class__
+
+
 class _BoundTrackedFunction(_BoundWrapper):
-    """A method of one object."""
+    """A method of an object or of a class, or a function that lies in a class."""
+
+    __class__ = property(_class_of)
 
     @property
     def run_(self) -> Run:
@@ -182,12 +196,24 @@ class _BoundTrackedFunction(_BoundWrapper):
         run: Run = self._self_parent.run_
         return run
 
+    def __copy__(self) -> _BoundTrackedFunction:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        instance = getattr(self.__wrapped__, "__self__", None)
+        if instance is None or isinstance(instance, type):
+            return self
+        return self._self_parent.__get__(copy.deepcopy(instance, memo), self._self_owner)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (self._self_instance, self.__wrapped__.__name__)
+        return getattr, (getattr(self.__wrapped__, "__self__", self._self_owner), self.__wrapped__.__name__)
 
 
 class TrackedFunction(_Wrapper):
     """A decorated function. Pickled by its name, as functions are; copied as itself, likewise.
+
+    cloudpickle, and so joblib, writes by value what nobody could import, as it does with functions: what comes back
+    records as this one does, and where overt is not installed it is the bare function.
 
     Attributes
     ----------
@@ -195,10 +221,11 @@ class TrackedFunction(_Wrapper):
         Of the last call.
     """
 
+    __class__ = property(_class_of)
     __bound_function_wrapper__ = _BoundTrackedFunction
 
     def __init__(self, function: Any, options: Options) -> None:
-        super().__init__(function, self._self_call)
+        _Wrapper.__init__(self, function, self._self_call)  # super() would look at __class__
         self._self_options = options
         self._self_run: Run | None = None
 
@@ -216,6 +243,9 @@ class TrackedFunction(_Wrapper):
         return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if _is_asked_by_cloudpickle("dump") and not _is_importable(self):
+            options = {item.name: getattr(self._self_options, item.name) for item in dataclasses.fields(Options)}
+            return _decorate_again(), (self.__wrapped__, options)
         return self.__wrapped__.__qualname__
 
     def _self_call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -228,3 +258,30 @@ class TrackedFunction(_Wrapper):
 
     def _self_remember(self, run: Run) -> None:
         self._self_run = run
+
+
+def _is_asked_by_cloudpickle(method: str) -> bool:
+    """Whether what is being asked for is asked for in a method, called so, of a pickler that overrides ``reduce``."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_name == method and hasattr(type(frame.f_locals.get("self")), "reducer_override")
+
+
+def _is_importable(function: Any) -> bool:
+    """Whether another process finds it under its name; ``__main__`` is another one there."""
+    found: Any = sys.modules.get(function.__module__) if function.__module__ != "__main__" else None
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is function
+
+
+def _decorate_again() -> Callable[[Any, dict[str, Any]], Any]:
+    """What is called where a pickle is read: written by value itself, as all that is made within a function."""
+
+    def decorate(function: Any, options: dict[str, Any]) -> Any:
+        try:
+            from overt.integrations.torch.decorator import track_training
+        except ImportError:
+            return function
+        return track_training(**options)(function)
+
+    return decorate
