@@ -150,6 +150,17 @@ def test_only_batches_that_step_are_recorded_while_gradients_accumulate(runs: li
     assert [step for step, _ in found["lr"]] == [1, 2, 3, 4]
 
 
+def test_what_is_logged_on_a_batch_that_only_accumulates_is_of_the_step_that_follows(runs: list[MemoryRun]) -> None:
+    class Odd(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx % 3 == 1:
+                self.log("odd", float(batch_idx))
+            return super().training_step(batch, batch_idx)
+
+    trainer(TrackingCallback(log_every_n_steps=1), accumulate_grad_batches=3, max_epochs=1).fit(Odd(), data())
+    assert series(runs[0])["odd"] == [(1, 1.0), (2, 4.0)]
+
+
 def test_validation_more_than_once_per_epoch_stands_at_the_optimizer_step(runs: list[MemoryRun]) -> None:
     trainer(TrackingCallback(), val_check_interval=0.5, max_epochs=2).fit(classifier()(), data(), data())
     assert [step for step, _ in series(runs[0])["val_loss"]] == [3, 6, 9, 12]

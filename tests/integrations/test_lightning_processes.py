@@ -213,3 +213,26 @@ def test_two_ranks_make_one_run(tmp_path: Path, both: bool, returns: str) -> Non
     table = json.loads((place / "files" / matrix.sha256).read_text())["matrix"]
     assert sum(map(sum, table)) == (24 if both else 12), "of both ranks"
     assert 0 <= metrics["accuracy"] <= 1
+
+
+SPAWNED = """
+    import lightning
+
+    class Fails(classifier()):
+        def training_step(self, batch, batch_idx):
+            raise ValueError("in a process of its own")
+
+    Fails.__qualname__, Fails.__module__ = "Fails", "__main__"
+    if __name__ == "__main__":
+        overt.configure(delivery="manual")
+        try:
+            trainer(TrackingCallback(run_name="spawned"), strategy="ddp_spawn", devices=2).fit(Fails(), data())
+        except BaseException as error:
+            print("raised", type(error).__name__)
+"""
+
+
+def test_a_fit_that_fails_in_a_spawned_process_is_failed(tmp_path: Path) -> None:
+    assert "raised" in finished(SPAWNED, tmp_path)
+    ends = [record.status for record in journals(tmp_path)["spawned"] if isinstance(record, RunEnd)]
+    assert ends == ["FAILED"]

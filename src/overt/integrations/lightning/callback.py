@@ -6,7 +6,9 @@ to be the user's mistake before anything is trained raises: at construction, and
 
 from __future__ import annotations
 
+import atexit
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +21,7 @@ from overt.integrations.lightning.described import is_a
 from overt.integrations.lightning.outputs import gather
 from overt.integrations.lightning.session import LogModel, Session
 from overt.links import null_run
+from overt.process import uncaught_error
 from overt.records import EndStatus
 from overt.resuming import Resume
 from overt.run import Run, status_of
@@ -28,6 +31,7 @@ from overt.validation import check_details
 _NOTHING_TO_RESUME = (
     "resume='must' needs a checkpoint that was made with a TrackingCallback, and %s. To start a new run: resume='auto'."
 )
+_OF_THE_PROCESS = ("_has_begun", "_is_of_fit", "_is_watched")
 _OF_THE_MODULE = ("log", "log_dict")  # its own methods, which Lightning sets on each callback when it begins
 
 T = TypeVar("T")
@@ -144,6 +148,7 @@ class TrackingHooks:
         self._hook: HookRun | None = None
         self._session: Session | None = None
         self._has_begun = False  # whether the fit that is going on has come to on_fit_start
+        self._is_watched = False  # whether it is to be looked after when the process ends
         self._is_of_fit = False
         self._loaded: dict[str, Any] = {}
         self._began = 0.0
@@ -152,7 +157,7 @@ class TrackingHooks:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy has: the settings and the last run. What is being recorded stays with the original."""
         kept = {name: value for name, value in self.__dict__.items() if name not in _OF_THE_MODULE}
-        return kept | {"_hook": None, "_session": None, "_has_begun": False, "_is_of_fit": False}
+        return kept | dict.fromkeys(_OF_THE_PROCESS, False) | {"_hook": None, "_session": None}
 
     # -- opening and ending --------------------------------------------------------------------------------------------
 
@@ -206,6 +211,9 @@ class TrackingHooks:
             self._record("description", Session.describe_fit, trainer, module)
 
     def _begin(self, hook: HookRun) -> None:
+        if not self._is_watched:
+            self._is_watched = True
+            atexit.register(_end_what_was_left, weakref.ref(self))
         self._hook, self.run_ = hook, hook.run
         self._session = Session(self.run_, **self._how)
         loaded, self._loaded = self._loaded, {}
@@ -221,6 +229,12 @@ class TrackingHooks:
             )
         goes_on = is_told and self._resume != "never" and self._where["run"] is None
         return loaded["run"] if goes_on else None
+
+    def end_what_was_left(self) -> None:
+        """The process ends in the midst of a fit and Lightning has told nobody, as in processes that it spawns."""
+        if self._has_begun and uncaught_error() is None:
+            error = RuntimeError("the process ended in the midst of the fit; its launcher was told why")
+            self._record("ending", self._finish, "FAILED", error)
 
     def _finish(self, session: Session, status: EndStatus, error: BaseException | None = None) -> None:
         session.run.flush()  # a test after the fit records into a run that has ended
@@ -383,6 +397,12 @@ def _check(argument: str, given: object, kind: Any) -> None:
 def _is_rehearsal(trainer: Any) -> bool:
     """Whether this is no training, but a ``fast_dev_run``. What a Tuner tries out never comes here: it takes us out."""
     return bool(trainer.fast_dev_run)
+
+
+def _end_what_was_left(reference: weakref.ref[TrackingHooks]) -> None:
+    callback = reference()
+    if callback is not None:
+        callback.end_what_was_left()
 
 
 def _status_of(error: BaseException) -> EndStatus:

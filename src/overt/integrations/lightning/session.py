@@ -74,6 +74,7 @@ class Session:
         self._last_step = -1
         self._step: int | None = None  # of the batch whose last values are not read yet
         self._is_due = False
+        self._accumulates = False  # gradients: the step that is going on has had batches before this one
         self._measured: dict[str, Any] = {}  # learning rates and gradient norms of the batch that is going on
         self._has_seen_batch = False
         self._candidates: list[Any] = []  # for what the model takes
@@ -164,7 +165,7 @@ class Session:
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
         self._is_due = bool(every) and (self._n_stepped + 1) % every == 0
-        if self._is_due:
+        if self._is_due and not self._accumulates:
             self._step_values.forget(logged.training_results(trainer))
         # the scheduler moves on before the batch has ended: these are the rates that this batch steps with
         self._measured = learning_rates(trainer.optimizers) if self._is_due or is_first else {}
@@ -178,8 +179,9 @@ class Session:
         """Record what this step has logged, if it is one to be recorded."""
         self._n_samples += count_samples(batch) or 0
         step = trainer.global_step
-        if module.automatic_optimization and step == self._last_step:
-            return  # gradients accumulate: the values of the batch that steps stand for them, as in Lightning's loggers
+        self._accumulates = bool(module.automatic_optimization and step == self._last_step)
+        if self._accumulates:
+            return  # the last value of each name stands for the step, as in Lightning's loggers
         self._last_step = step
         self._n_stepped += 1
         results = logged.training_results(trainer)
