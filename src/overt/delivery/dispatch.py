@@ -61,6 +61,7 @@ class Dispatch:
         self._courier: CourierProcess | None = None
         self._inline = InlineDelivery(self.deliveries, self.stores)
         self._hopeless = False
+        self._n_waiting = 0
         self._blame: tuple[str, int] = ("<overt>", 1)
         self._base = Path(".overt")
         self._said: set[str] = set()
@@ -95,6 +96,15 @@ class Dispatch:
             Longest wait without news.
         """
         keys = None if keys is None else set(keys)
+        with self._lock:
+            self._n_waiting += 1
+        try:
+            return self._wait(keys, timeout_s, patience_s)
+        finally:
+            with self._lock:
+                self._n_waiting -= 1
+
+    def _wait(self, keys: set[str] | None, timeout_s: float | None, patience_s: float) -> bool:
         began = news = time.monotonic()
         failures = self.deliveries.failures
         self.hurry()
@@ -165,6 +175,8 @@ class Dispatch:
         self._hopeless = True
         for watch in self.deliveries.unfinished_watches():
             self._inline.watch(watch)
+        if self._n_waiting:  # and has hurried a courier that is no more
+            self._inline.hurry()
         self.warn(
             f"no courier process can be kept running ({reason}). Runs are delivered when something waits for them "
             f"(overt.wait(), the script's end). {self._sync_hint()}"

@@ -56,3 +56,17 @@ def test_a_courier_that_has_spoken_and_is_silent_is_given_up_in_time(dispatch: D
     dispatch.deliveries.expect_start()
     dispatch.deliveries.hear(Trouble("store", "away"))
     assert 0.3 <= waited_s(dispatch, patience_s=0.3, after_s=60, message=Alive()) < 0.6
+
+
+def test_whoever_waits_while_the_courier_is_given_up_is_delivered_to_inline(
+    dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried: list[float] = []
+    monkeypatch.setattr(dispatch._inline, "hurry", lambda: hurried.append(time.monotonic()))
+    given_up = threading.Timer(0.2, dispatch._give_up_courier, ["it died"])
+    given_up.start()
+    dispatch.wait(None, timeout_s=0.5, patience_s=0.5)
+    given_up.join()
+    assert len(hurried) == 2  # as the wait began, when there was a courier, and when there was none any more
+    dispatch._give_up_courier("again, and nobody waits")
+    assert len(hurried) == 2
