@@ -445,6 +445,23 @@ def test_the_training_data_is_not_taken_for_the_held_out_data(captured: list[Mem
     assert series(captured[0], "val_loss") == [(epoch, losses[1]) for epoch, losses in enumerate(log)]
 
 
+def test_loaders_made_anew_for_each_call_are_not_taken_for_one_another(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, loader, criterion, optimizer, epoch):
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+    made, log = parts(), []
+    for epoch in range(3):
+        train(made.model, DataLoader(made.train_loader.dataset, 8), made.criterion, made.optimizer, epoch)
+        log.append(track_training(evaluated)(made.model, DataLoader(made.val_loader.dataset, 7), made.criterion))
+    train.run_.finish()
+    assert series(captured[0], "val_loss") == list(enumerate(log))
+    assert "training_loss" not in captured[0].metrics
+
+
 def test_a_report_is_of_the_epoch_that_its_evaluation_is_of(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, val_loader, criterion, optimizer):
         for epoch in range(4):

@@ -7,6 +7,7 @@ for them: ``stop_on_nan`` and ``on_error="raise"``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import weakref
@@ -65,6 +66,7 @@ class Session:
         self._has_fast_paths = False
         self._optimizers: dict[str, weakref.ref[Any]] = {}
         self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._identities = itertools.count()
         self._said: set[str] = set()
         self._seen_in_step: set[str] | None = None
         self._rates: dict[str, dict[str, Any]] = {}
@@ -246,7 +248,7 @@ class Session:
 
     def _identity_of(self, loader: Any) -> int | None:
         try:
-            return self._loaders.setdefault(loader, len(self._loaders))
+            return self._loaders.setdefault(loader, next(self._identities))  # ids of objects come again, these do not
         except TypeError:  # a list of batches
             return None
 
