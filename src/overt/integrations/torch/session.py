@@ -67,7 +67,6 @@ class Session:
         self._optimizers: dict[str, weakref.ref[Any]] = {}
         self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._identities = itertools.count()
-        self._said: set[str] = set()
         self._seen_in_step: set[str] | None = None
         self._rates: dict[str, dict[str, Any]] = {}
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
@@ -346,16 +345,11 @@ class Session:
                 )
 
     def _say_not_looked_for(self, what: str, why: str) -> None:
-        self._say_once(
+        self.run.warn(
             f"the {what} in run {self.run.name} are not looked for in its body: its model has PyTorch's fast path for "
             f"attention, which any scoped hook changes, and {why}. To have them, give the function the loss as an "
             "argument"
         )
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self.run.warn(text)
 
     # -- epochs --------------------------------------------------------------------------------------------------------
 
@@ -380,7 +374,7 @@ class Session:
             loss, value = epoch.not_finite
             self._say_not_finite(loss.source, value, f"epoch {epoch.index}{loss.place}")
         if self.epochs.n_left_out:
-            self._say_once(
+            self.run.warn(
                 f"losses of a model in evaluation mode were computed with gradients in run {self.run.name} and never "
                 "went back: they are in neither train_loss nor val_loss. Evaluate under torch.no_grad()"
             )
