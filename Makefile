@@ -35,7 +35,7 @@ endef
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest test-oldest-lightning lint format docs bench clean
+.PHONY: help demo test test-slow test-all test-oldest test-oldest-lightning lint format docs bench clean
 
 help:  ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,8 +43,13 @@ help:  ## Say what can be made
 demo: $(VENV)/.demo-stamp  ## Compare three classifiers on real data and look the runs up in MLflow
 	$(VENV)/bin/python examples/compare_classifiers.py
 
-test: $(VENV)/.test-stamp  ## Run all tests (ARGS="-k name" picks some)
-	$(call run-tests,$(VENV),)
+test: $(VENV)/.test-stamp  ## Run the tests, but for the slow ones (ARGS="-k name" picks some)
+	$(call run-tests,$(VENV), and not slow)
+
+test-slow: $(VENV)/.test-stamp  ## Run the sweeps: every estimator, scikit-learn's own checks, worker processes, autolog
+	$(call run-tests,$(VENV), and slow)
+
+test-all: test test-slow  ## Run all tests
 
 test-oldest: $(OLDEST)/.stamp  ## Run the tests on the oldest supported libraries, without torch
 	$(call run-tests,$(OLDEST), and not ui)

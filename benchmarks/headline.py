@@ -179,6 +179,19 @@ def part_script(rounds: int) -> Iterator[Line]:
     yield Line("overt as a multiple of autolog", ours / theirs, "x", 0.5)
 
 
+def part_listing(rounds: int) -> Iterator[Line]:
+    """The best five of 10,000 runs: filtered, sorted and as a DataFrame."""
+    results = alternate(
+        min(rounds, 3), {side: lambda side=side: work("listing.py", side) for side in ("overt", "mlflow")}
+    )
+    if results["overt"][0]["found"] != results["mlflow"][0]["found"]:
+        raise RuntimeError("the two sides found different runs")
+    ours, theirs = median(results["overt"], "seconds"), median(results["mlflow"], "seconds")
+    yield Line("overt.runs on a JSONL store", ours, "s", 0.3)
+    yield Line("mlflow.search_runs on sqlite", theirs, "s")
+    yield Line("   times ours", theirs / ours, "x")
+
+
 PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "import": part_import,
     "metric": part_metric,
@@ -189,6 +202,7 @@ PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "courier": part_courier,
     "fit": part_fit,
     "script": part_script,
+    "listing": part_listing,
 }
 
 

@@ -24,6 +24,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from overt import settings as overt_settings
+from overt.settings import Settings
+
 OURS = ("MLFLOW_", "OVERT_")
 # No system metrics: a test that a busy machine makes last ten seconds would find points that it did not record.
 FIXED = {
@@ -63,7 +66,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test in an empty working directory, with an environment that holds none of the developer's settings."""
+    """Run the test in an empty working directory, with no setting of the developer's, nor of a test that ran before."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     for name, value in FIXED.items():
@@ -71,6 +74,7 @@ def isolated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypat
     monkeypatch.setenv("OVERT_DIR", str(tmp_path / ".overt"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setenv("MPLCONFIGDIR", str(_for_all_workers(tmp_path_factory) / "matplotlib"))  # its list of fonts
+    monkeypatch.setattr(overt_settings, "_configured", Settings())
     monkeypatch.chdir(tmp_path)
 
 

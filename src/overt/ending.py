@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 
 from overt import clock
 from overt.delivery.dispatch import dispatch, sync_command
@@ -43,6 +44,8 @@ def wait(timeout_s: float | None = None) -> bool:
         Whether everything has arrived.
     """
     for run in list(unsealed_runs):
+        if run.ends_when_waited_for:  # by whoever handles what has ended it, if an error has
+            run.finish(status_of(sys.exception()))
         run.seal()
     patience_s = resolve_settings(configured()).drain_timeout_s
     return dispatch().wait(None, timeout_s=timeout_s, patience_s=max(patience_s, timeout_s or 0))
@@ -53,8 +56,8 @@ def _ended(run: Run) -> None:
         dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
     if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
         took_s = (clock.now_ms() - run.spec.started_ms) / 1000
-        metrics = [f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]]
-        shown = ", ".join([f"{took_s:.1f} s", *metrics])
+        scores = [f"{name} {value:.4g}" for name, value in run.metrics.items() if not name.endswith("_seconds")]
+        shown = ", ".join([f"{took_s:.1f} s", *scores[:3]])
         say(f"run {run.name} {run.status} ({shown})")
 
 

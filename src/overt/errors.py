@@ -6,6 +6,11 @@
     ├── ConfigurationError (ValueError)   a setting that cannot work: raised before anything is recorded
     ├── RecordError (TypeError)           a value that cannot be recorded: raised by the call that was given it
     ├── RunNotFound (LookupError)         no run, or more than one, answers to the name given
+    ├── ArtifactNotFound (LookupError)    the run has no file at that path
+    ├── ModelNotFound (LookupError)       no model or version answers to the name given
+    ├── PromotionRefused (ValueError)     the version is not better, or nobody can tell
+    ├── ModelRefused (ValueError)         a model's files are not what was recorded, or would run code
+    ├── NotReproducible (RuntimeError)    a run's code cannot be rebuilt here
     ├── MissingExtra (ImportError)        an optional library is needed and absent
     ├── JournalError (OSError)            a journal that cannot be read or written
     └── StoreError
@@ -34,6 +39,26 @@ class RecordError(OvertError, TypeError):
 
 class RunNotFound(OvertError, LookupError):
     """No run, or more than one, answers to the name that was given."""
+
+
+class ArtifactNotFound(OvertError, LookupError):
+    """The run has no file at the path that was asked for."""
+
+
+class ModelNotFound(OvertError, LookupError):
+    """No model, version or alias answers to the name that was given."""
+
+
+class PromotionRefused(OvertError, ValueError):
+    """An alias stays where it is: the version is not better, or nobody can tell; the message gives the numbers."""
+
+
+class ModelRefused(OvertError, ValueError):
+    """A model is not loaded: its files are not those that were recorded, or loading them would run code."""
+
+
+class NotReproducible(OvertError, RuntimeError):
+    """A run's code cannot be rebuilt here: the message says what is missing and where it may be had."""
 
 
 class MissingExtra(OvertError, ImportError):

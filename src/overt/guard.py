@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from overt.run import Run
+from overt.run import GOES_ON, Run
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def recorded_part(run: Run, part: str) -> Iterator[None]:
         if run.is_strict:
             raise
         run.set_tag(f"overt.not_recorded.{part.replace(' ', '_')}", f"{type(error).__name__}: {error}")
-        run.warn(f"{part} of run {run.name} could not be recorded ({type(error).__name__}: {error})")
+        run.warn(f"{part} of run {run.name} could not be recorded ({type(error).__name__}: {error}). {GOES_ON}")
 
 
 class Parts:

@@ -33,7 +33,7 @@ class OwnLink:
 
     def warn(self, text: str) -> None:
         """Tell the user."""
-        dispatch().warn(f"{text}. Training goes on without it")
+        dispatch().warn(text)
 
 
 class WorkerLink:

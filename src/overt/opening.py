@@ -6,7 +6,8 @@ is on, which rank this is and who delivers are asked in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -22,10 +23,10 @@ from overt.links import OwnLink, WorkerLink, null_run
 from overt.optional import own_version
 from overt.process import is_main_rank, launch, usable_base, users_line
 from overt.records import FIRST_ATTEMPT, Attempt, RunEnd, RunSpec
-from overt.run import Run, find_run
+from overt.run import GOES_ON, Run, find_run
 from overt.say import say
 from overt.settings import Resolved, configured, is_quiet, resolve_settings
-from overt.stores.uri import check_installed, public_name
+from overt.stores.uri import check_installed, check_writable, public_name
 
 
 class Build(Protocol):
@@ -54,7 +55,12 @@ def is_diverted() -> bool:
 
 
 def open_run(
-    spec: RunSpec, settings: Resolved, *, attempt: Attempt = FIRST_ATTEMPT, top_steps: Mapping[str, int] | None = None
+    spec: RunSpec,
+    settings: Resolved,
+    *,
+    attempt: Attempt = FIRST_ATTEMPT,
+    top_steps: Mapping[str, int] | None = None,
+    is_light: bool = False,
 ) -> Run:
     """Open a run that starts, or goes on in another attempt.
 
@@ -68,6 +74,8 @@ def open_run(
         Which one it is.
     top_steps : mapping, optional
         The highest step of each series that the attempt begins after.
+    is_light : bool
+        Whether what surrounds it is left out: of a run nested in one that has it.
     """
     top_steps = top_steps or {}
     if _diverted_to:
@@ -77,6 +85,7 @@ def open_run(
     if isinstance(settings.store, str):
         if settings.delivery != "manual":
             check_installed(settings.store)
+            check_writable(settings.store)
         store = settings.store
     else:
         store = f"object:{id(settings.store)}"
@@ -88,20 +97,24 @@ def open_run(
         settings.delivery,
         settings.keep_journal,
         settings.drain_timeout_s,
-        launch(),
-        settings.system_metrics,
+        None if is_light else launch(),
+        settings.system_metrics and not is_light,
     )
     link = OwnLink(spec.key, route)
-    writer = JournalWriter(route.folder, spec, attempt=attempt, on_open=link.watch, on_trouble=link.warn)
+    writer = JournalWriter(route.folder, spec, attempt=attempt, on_open=link.watch, on_trouble=_lost(link))
     strict = settings.on_error == "raise"
     rebuild = (_rebuild, (spec, route.folder, strict, attempt))
     run = Run(spec, writer, link=link, strict=strict, rebuild=rebuild, top_steps=top_steps)
     remember(run)
     run.set_tag("overt.version", own_version())
-    if settings.delivery != "process":
+    if settings.delivery != "process" and not is_light:
         capture_into(writer, Launch(**{**launch(), "argv": tuple(launch()["argv"])}), attempt=attempt.number)
     _announce(spec, attempt)
     return run
+
+
+def _lost(link: OwnLink | WorkerLink) -> Callable[[str], None]:
+    return lambda text: link.warn(f"{text}. {GOES_ON}")
 
 
 def _announce(spec: RunSpec, attempt: Attempt) -> None:
@@ -123,11 +136,17 @@ def _rebuild(spec: RunSpec, folder: Path, strict: bool, attempt: Attempt, end: R
     is_worker = any(is_alive(head.owner) is not False for _, head in iter_heads(folder))
     link: OwnLink | WorkerLink = WorkerLink(spec.name) if is_worker else OwnLink(spec.key, _later_route(spec, folder))
     segment = new_segment_name()
-    writer = JournalWriter(folder, spec, segment=segment, attempt=attempt, on_open=link.watch, on_trouble=link.warn)
+    writer = JournalWriter(folder, spec, segment=segment, attempt=attempt, on_open=link.watch, on_trouble=_lost(link))
     run = Run(spec, writer, link=link, strict=strict, rebuild=(_rebuild, (spec, folder, strict, attempt)))
     if not is_worker:
+        run.is_taken_over = True
         remember(run)
+    _lately_rebuilt.append(run)
     return run._inherit(end)
+
+
+_lately_rebuilt: deque[Run] = deque(maxlen=16)
+"""A pool hands the same run to a worker with each task: kept alive between them, it has one segment there."""
 
 
 def _later_route(spec: RunSpec, folder: Path) -> Route:

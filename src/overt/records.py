@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
+
+from overt.display import html_table
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 """MLflow's own words. RUNNING is never recorded: it is what a run is until a :class:`RunEnd` says otherwise."""
@@ -115,6 +119,21 @@ class Figure:
     blob: Blob
 
 
+Cell = str | float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table in the file ``path``, a relative POSIX path ending in ``.csv``.
+
+    Each process that shares the run may add rows; in the file they stand in the order of their time.
+    """
+
+    path: str
+    cells: Mapping[str, Cell]
+    time_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A fitted model as files, with all that a store needs to make it loadable without opening it.
@@ -201,6 +220,12 @@ class Attempt:
 
 FIRST_ATTEMPT = Attempt()
 
+NOTES_TAG = "mlflow.note.content"
+"""Markdown on a run, which MLflow's UI shows on its page."""
+
+ATTEMPTS_TAG = "overt.attempts"
+"""When the attempts from the second on began, as a JSON list: how a store tells that a run was resumed."""
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentHead:
@@ -212,7 +237,7 @@ class SegmentHead:
     attempt: Attempt = FIRST_ATTEMPT
 
 
-Record = Metric | Param | Tag | Dataset | Artifact | Figure | Model | Lost | RunEnd | Seal
+Record = Metric | Param | Tag | Dataset | Artifact | Figure | Row | Model | Lost | RunEnd | Seal
 Batchable = Metric | Param | Tag | Dataset
 
 # -- what can be read back ---------------------------------------------------------------------------------------------
@@ -242,6 +267,13 @@ class RunSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head = [("id", self.id), ("experiment", self.experiment), ("status", self.status)]
+        params = [(f"param {name}", value) for name, value in self.params.items()]
+        metrics = [(f"metric {name}", f"{value:.6g}") for name, value in self.metrics.items()]
+        return html_table(("run", self.name), [*head, *params, *metrics])
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,3 +313,108 @@ class RunDetails:
     datasets: tuple[StoredDataset, ...]
     files: tuple[StoredFile, ...]
     models: tuple[StoredModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """One move of an alias to a version of a registered model: who did it, when, and on which numbers.
+
+    Attributes
+    ----------
+    source : str
+        The alias or number by which the version was named.
+    replaced : str or None
+        Version that had the alias before; None if there was none.
+    run_id : str or None
+        The run that made the version.
+    by : str
+        ``user@host``.
+    at_ms : int
+        When it was recorded, just before the alias was moved.
+    metric, mode : str or None
+        What had to be better, and which way; None for a promotion without a condition.
+    score, replaced_score : float or None
+        Both versions' values of the metric; ``replaced_score`` is None where there was nothing to beat.
+    dataset : str or None
+        ``name#digest`` of the data that both were scored on.
+    state : {"begun", "done", "abandoned"}
+        ``begun`` is written before the alias moves and becomes ``done`` when it has moved, or ``abandoned`` when
+        somebody else had moved it meanwhile. One that stays ``begun`` was cut off: whether the alias moved, the alias
+        itself says.
+    """
+
+    model: str
+    version: str
+    alias: str
+    source: str
+    replaced: str | None
+    run_id: str | None
+    by: str
+    at_ms: int
+    metric: str | None = None
+    mode: Literal["max", "min"] | None = None
+    score: float | None = None
+    replaced_score: float | None = None
+    dataset: str | None = None
+    state: Literal["begun", "done", "abandoned"] = "begun"
+
+    @property
+    def at(self) -> str:
+        """:attr:`at_ms` in ISO form, UTC."""
+        return datetime.fromtimestamp(self.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version of a registered model, as the registry held it when it was read.
+
+    Attributes
+    ----------
+    name, version : str
+        Of the registered model, and the version's number as text.
+    run_id : str or None
+        The run that made it.
+    model_uri : str or None
+        The run's model that the version is of, such as ``models:/m-…``; None where the registry does not say.
+    aliases : tuple of str
+        Names that point to this version now.
+    tags : mapping
+        Without those that hold promotions.
+    promotions : tuple of Promotion
+        Every move of an alias to this version that overt was asked for, oldest first.
+    """
+
+    name: str
+    version: str
+    run_id: str | None
+    model_uri: str | None
+    created_ms: int
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    promotions: tuple[Promotion, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """What loads this version, here and in MLflow."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedModel:
+    """A model's folder, fetched and opened by nobody yet.
+
+    Attributes
+    ----------
+    uri : str
+        What was asked for.
+    folder : Path
+        Where the files are.
+    digests : mapping or None
+        SHA-256 of each file by its path, as they were recorded outside the folder when the model was delivered; None
+        where nobody recorded them.
+    """
+
+    uri: str
+    folder: Path
+    digests: Mapping[str, str] | None

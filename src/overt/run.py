@@ -40,6 +40,7 @@ from overt.records import (
     Model,
     Param,
     Record,
+    Row,
     RunEnd,
     RunSpec,
     Seal,
@@ -47,9 +48,12 @@ from overt.records import (
     Status,
     Tag,
 )
-from overt.validation import recorded_name, recorded_path, to_number, to_step, without_surrogates
+from overt.validation import recorded_cell, recorded_name, recorded_path, to_number, to_step, without_surrogates
 
 T = TypeVar("T")
+
+GOES_ON = "Training goes on without it"
+"""What ends a warning about something that was not recorded."""
 
 
 class Delivered(Protocol):
@@ -97,6 +101,17 @@ class Run:
         Whether nothing of it is kept: tracking is off, or this is not the rank that records.
     top_steps : mapping, optional
         Of a run that goes on from a checkpoint: the highest step of each series there.
+
+    Attributes
+    ----------
+    hook_joined : bool
+        Whether a hook records into it already: the next one gets a child.
+    ends_when_waited_for : bool
+        Whether :func:`overt.wait` ends it, as nobody else says when it is over.
+    is_inherited : bool
+        Whether another process ends it.
+    is_taken_over : bool
+        Whether the process that started it is gone, and this one delivers what it adds.
     """
 
     def __init__(
@@ -113,6 +128,7 @@ class Run:
         self.spec = spec
         self.is_null = is_null
         self.hook_joined = False
+        self.ends_when_waited_for = False
         self._writer = writer
         self._link = link
         self._strict = strict
@@ -125,6 +141,7 @@ class Run:
         self._end: RunEnd | None = None
         self._sealed = False
         self.is_inherited = False
+        self.is_taken_over = False
         self.loops = Loops(self._series)
         self._at_end: list[Callable[[Run], None]] = []
         self._context: list[Token[Run | None]] = []
@@ -213,7 +230,7 @@ class Run:
         return self._strict
 
     def warn(self, text: str) -> None:
-        """Tell the user about trouble with tracking, once per text, without ever raising into training."""
+        """Tell the user something about tracking, once per text, without ever raising into training."""
         self._link.warn(text)
 
     def __repr__(self) -> str:
@@ -475,6 +492,38 @@ class Run:
         """
         self.log_bytes(table_bytes(data, path), path)
 
+    def log_row(self, row: Mapping[str, object], path: str) -> None:
+        """Add one row to the table in the file ``path``: from any thread and process that shares the run.
+
+        The file has a column for each name that any row has, and its rows in the order of their time.
+
+        Parameters
+        ----------
+        row : mapping
+            Column's name to a number, a text or None; anything else is described. Secrets are replaced by
+            ``[redacted]``.
+        path : str
+            Ending in ``.csv``.
+
+        Raises
+        ------
+        RecordError
+            For another ending, and when the run has ended: the table has been delivered with its last row.
+
+        Notes
+        -----
+        A run that was resumed has a table of its own for each attempt: ``rows.attempt-2.csv``.
+        """
+        path = recorded_path("log_row", path)
+        if not path.endswith(".csv"):
+            raise RecordError(f"log_row: `path` must end in .csv (got {path!r})")
+        if (self._end is not None and not self.is_inherited) or self.is_taken_over:
+            raise RecordError(f"log_row: run {self.name} has ended, and with it the table {path}")
+        if (attempt := self._writer.attempt.number) > 1:  # the rows of earlier ones may be delivered and gone
+            path = f"{path.removesuffix('.csv')}.attempt-{attempt}.csv"
+        cells = {recorded_name("log_row", name): recorded_cell(name, value) for name, value in row.items()}
+        self._record(Row(path, cells, clock.now_ms()))
+
     def log_figure(self, figure: Any, path: str) -> None:
         """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
         self.log_bytes(figure_bytes(figure, path), path)
@@ -510,12 +559,17 @@ class Run:
         return f"{found.name}#{found.digest}"
 
     def log_report(
-        self, report: Report, *, prefix: str = "", model: str | None = None, dataset: str | None = None
+        self,
+        report: Report,
+        *,
+        prefix: str = "",
+        step: int = 0,
+        model: str | None = None,
+        dataset: str | None = None,
     ) -> None:
         """Record an evaluation: its metrics, tables and pictures, each name preceded by ``prefix``."""
-        self.log_metrics(
-            {f"{prefix}{name}": value for name, value in report.metrics.items()}, step=0, model=model, dataset=dataset
-        )
+        metrics = {f"{prefix}{name}": value for name, value in report.metrics.items()}
+        self.log_metrics(metrics, step=step, model=model, dataset=dataset)
         self.log_report_files(report, prefix=prefix)
 
     def log_report_files(self, report: Report, *, prefix: str = "") -> None:
@@ -738,7 +792,7 @@ class Run:
     def _trouble(self, text: str) -> None:
         if self._strict:
             raise JournalError(text)
-        self._link.warn(text)
+        self._link.warn(f"{text}. {GOES_ON}")
 
     def _inherit(self, end: RunEnd | None) -> Run:
         """Be the copy of a run that another process started and ends: it may have ended already."""

@@ -22,8 +22,8 @@ from overt.errors import ConfigurationError
 from overt.journal.codec import is_key
 from overt.opening import open_run
 from overt.process import launch
-from overt.records import RunSpec
-from overt.resuming import continue_run
+from overt.records import NOTES_TAG, RunSpec, RunSummary
+from overt.resuming import continue_run, resume_run
 from overt.run import Run, current_run, status_of
 from overt.settings import Settings, configured, resolve_settings, working_directory
 from overt.stores.uri import public_name, resolve
@@ -62,10 +62,17 @@ class Tracker:
         params: Mapping[str, object] | None = None,
         notes: str | None = None,
         parent: Run | str | None = None,
+        resume: Run | RunSummary | str | None = None,
     ) -> Run:
         """Start a run; see :func:`start_run`."""
         details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
         check_details(run_name=name, name_argument="name", **details)
+        if resume is not None:
+            if any(given is not None for given in (name, experiment, parent)):
+                raise ConfigurationError("`resume` is of a run with a name, experiment and parent: give none of them.")
+            run = resume_run(resume, self.settings)
+            _add_details(run, tags, params, notes)
+            return run
         if parent is None:
             parent = current_run()
         if parent is None and (guest := _guest_of_mlflow(self)) is not None:
@@ -85,6 +92,7 @@ def start_run(
     params: Mapping[str, object] | None = None,
     notes: str | None = None,
     parent: Run | str | None = None,
+    resume: Run | RunSummary | str | None = None,
     tracker: Tracker | None = None,
 ) -> Run:
     """Start a run, best in a ``with`` block, which ends it truthfully whatever happens.
@@ -101,6 +109,9 @@ def start_run(
         Markdown that MLflow's UI shows on the run's page.
     parent : Run or str, optional
         Run, or its key, that this one is nested in: by default the current run.
+    resume : Run, RunSummary or str, optional
+        Go on with a run that has ended instead of starting one: the run, or its id, key or name in the store. It is
+        running again, series go on behind their last step, and it ends anew.
     tracker : Tracker, optional
         Settings to use.
 
@@ -115,6 +126,8 @@ def start_run(
     ------
     ConfigurationError
         When the settings cannot work.
+    RunNotFound, StoreUnavailable
+        When the run to go on with is not in the store, or the store does not answer.
 
     Examples
     --------
@@ -127,7 +140,7 @@ def start_run(
     {'loss': 0.5}
     """
     return (tracker or Tracker()).start_run(
-        name, experiment=experiment, tags=tags, params=params, notes=notes, parent=parent
+        name, experiment=experiment, tags=tags, params=params, notes=notes, parent=parent, resume=resume
     )
 
 
@@ -163,12 +176,14 @@ def open_for_hook(
     tracker: Tracker | None = None,
     system_metrics: bool | None = None,
     checkpoint: Mapping[str, Any] | None = None,
+    is_light: bool = False,
 ) -> HookRun:
     """Decide which run a hook records into.
 
     In this order: the run it was given; the run of the checkpoint that its training goes on from; a child of the parent
     it was given; the current run, which the first hook joins and later ones, or one with a name of its own, get as
-    their parent; the caller's active MLflow run, likewise; a run of its own.
+    their parent; the caller's active MLflow run, likewise; a run of its own. A light run is one of many of one
+    training: what surrounds it is recorded with its parent only.
     """
     for argument, given, kind in (("run", run, Run), ("tracker", tracker, Tracker)):
         if not isinstance(given, kind | None):
@@ -181,7 +196,7 @@ def open_for_hook(
         run.hook_joined = True
         _add_details(run, tags, params, notes)
         return HookRun(run, owned=True)
-    if run is None and parent is None and (around := _run_around(tracker)) is not None:
+    if run is None and parent is None and (around := run_around(tracker)) is not None:
         if around.hook_joined or run_name is not None or around.status != "RUNNING":
             parent = around
         else:
@@ -196,12 +211,13 @@ def open_for_hook(
         parent=parent,
         default_name=default_name,
         system_metrics=system_metrics,
+        is_light=is_light,
         **details,  # type: ignore[arg-type]
     )
     return HookRun(started, owned=True)
 
 
-def _run_around(tracker: Tracker) -> Run | None:
+def run_around(tracker: Tracker) -> Run | None:
     """The current run, else the one that stands for the caller's active MLflow run."""
     if (current := current_run()) is not None:
         return current
@@ -225,6 +241,7 @@ def _start(
     joined_run_id: str | None = None,
     experiment_id: str | None = None,
     system_metrics: bool | None = None,
+    is_light: bool = False,
 ) -> Run:
     given = Settings(experiment=experiment, system_metrics=system_metrics)
     settings = resolve_settings(given, tracker.settings, configured())
@@ -245,7 +262,7 @@ def _start(
         experiment_id=experiment_id,
         tags=_start_tags(settings.tags, tags, notes),
     )
-    run = open_run(spec, settings)
+    run = open_run(spec, settings, is_light=is_light)
     if joined_run_id is not None:
         run.set_tags(settings.tags)  # of other runs they are set when they are created
     for param, value in (params or {}).items():
@@ -269,7 +286,7 @@ def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | Non
         **(given or {}),
     }
     if notes is not None:
-        tags["mlflow.note.content"] = notes
+        tags[NOTES_TAG] = notes
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in tags.items()}
     return {_told(name): redact_value(name, text) for name, text in texts.items()}
 
@@ -277,7 +294,7 @@ def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | Non
 def _add_details(
     run: Run, tags: Mapping[str, object] | None, params: Mapping[str, object] | None, notes: str | None
 ) -> None:
-    run.set_tags(dict(tags or {}) | ({} if notes is None else {"mlflow.note.content": notes}))
+    run.set_tags(dict(tags or {}) | ({} if notes is None else {NOTES_TAG: notes}))
     for name, value in (params or {}).items():
         run.log_param(name, value)
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from overt.capture.secrets import redact
+from overt.capture.params import describe
+from overt.capture.secrets import redact, redact_value
 from overt.errors import ConfigurationError, RecordError
 from overt.journal.codec import MOST_WHOLE, is_safe_path
+from overt.records import Cell
 
 
 def recorded_name(call: str, name: object) -> str:
@@ -28,6 +30,14 @@ def recorded_path(call: str, path: object) -> str:
             f"and without '..', a backslash, control characters or a drive such as 'C:' (got {path!r})"
         )
     return path
+
+
+def recorded_cell(name: str, value: object) -> Cell:
+    """``value`` in the column ``name`` of a table."""
+    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+    text = redact_value(name, describe(plain))
+    is_plain = plain is None or isinstance(plain, bool | float) or (isinstance(plain, int) and abs(plain) <= MOST_WHOLE)
+    return plain if is_plain and text == describe(plain) else without_surrogates(text)  # type: ignore[return-value]
 
 
 def to_number(name: str, value: object) -> float:

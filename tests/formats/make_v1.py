@@ -1,6 +1,7 @@
 """Wrote ``v1/``: a journal of format 1 with every kind of record, kept so that no later version forgets how to read it.
 
-Run once, when format 1 was new. Do not run it again: what it wrote is the format, whatever the code says today.
+Run once, when format 1 was new, and its rows once more before the first release. Do not run it again: what it wrote is
+the format, whatever the code says today.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from overt.journal.codec import encode, encode_metric
 from overt.journal.folder import run_folder
 from overt.journal.writer import JournalWriter
-from overt.records import Artifact, Dataset, Figure, Lost, Metric, Model, Param, RunEnd, RunSpec, Seal, Tag
+from overt.records import Artifact, Dataset, Figure, Lost, Metric, Model, Param, Row, RunEnd, RunSpec, Seal, Tag
 
 KEY = "0123456789abcdef" * 2
 STARTED_MS = 1_764_000_000_000
@@ -72,6 +73,8 @@ def write(base: Path) -> Path:
     main.close()
     worker = JournalWriter(folder, SPEC, segment="journal.4711-abcdef.jsonl")
     worker.append(encode_metric("f1_score", 0.75, 0, STARTED_MS + 7, "model", "train#abc123"))
+    worker.append(encode(Row("fits.csv", {"단계": "a, b", "seconds": 0.5, "n": 3, "ok": True}, STARTED_MS + 9)))
+    worker.append(encode(Row("fits.csv", {"단계": None, "seconds": math.inf, "more": "x"}, STARTED_MS + 8)))
     worker.close()
     return folder
 

@@ -68,6 +68,11 @@ def test_it_is_delivered_whole(folder: Path) -> None:
     assert (losses[0], math.isnan(losses[1]), losses[2:]) == (0.5, True, [math.inf, -math.inf])
     worker = Metric("f1_score", 0.75, 0, SPEC.started_ms + 7, "model", "train#abc123")
     assert worker in run.history
+    assert run.artifacts["fits.csv"].decode().splitlines() == [
+        "단계,seconds,more,n,ok",
+        ",inf,x,,",
+        '"a, b",0.5,,3,True',
+    ]
     assert delivery.remove_if_safe(is_over=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -176,13 +177,20 @@ def test_what_a_loop_needs_imports_no_scientific_library(module: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
+def exists(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 def test_the_public_names_are_all_there() -> None:
     import overt
     from overt.optional import is_installed
 
     torch_is_needed = {"TrackingCallback": "lightning", "track_training": "torch"}
     for name in overt.__all__:
-        if is_installed(torch_is_needed.get(name, "overt")):
+        if name == "SklearnTrackingCallback" and not exists("sklearn.callback"):
+            with pytest.raises(overt.OvertError, match=r"scikit-learn 1\.9 or newer"):
+                getattr(overt, name)
+        elif is_installed(torch_is_needed.get(name, "overt")):
             assert getattr(overt, name) is not None
         else:
             with pytest.raises(overt.OvertError, match=r"pip install 'overt\[(lightning|torch)\]'"):

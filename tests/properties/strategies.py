@@ -14,6 +14,7 @@ from overt.records import (
     Model,
     Owner,
     Param,
+    Row,
     RunEnd,
     RunSpec,
     Seal,
@@ -37,6 +38,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 OBJECT = st.dictionaries(TEXT, JSON, max_size=4)
+CELL = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 METRIC = st.builds(Metric, TEXT, st.floats(), INT64, MS, OPTIONAL, OPTIONAL)
 SPEC = st.builds(
     RunSpec, HEX, TEXT, TEXT, MS, TEXT, st.none() | HEX, OPTIONAL, st.dictionaries(TEXT, TEXT, max_size=4), OPTIONAL
@@ -49,6 +51,7 @@ RECORD = st.one_of(
     st.builds(Dataset, *[TEXT] * 7),
     ARTIFACT,
     st.builds(Figure, PATH, TEXT, BLOB),
+    st.builds(Row, PATH.map(lambda path: f"{path}.csv"), st.dictionaries(TEXT, CELL, max_size=4), MS),
     st.builds(
         Model,
         name=PATH,

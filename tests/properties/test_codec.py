@@ -121,6 +121,14 @@ def test_what_no_store_could_hold_is_a_bad_line() -> None:
             decode(line)
 
 
+@pytest.mark.parametrize(
+    ("path", "cells"), [("rows.json", {}), ("../rows.csv", {}), ("rows.csv", {"a": [1]}), ("rows.csv", [1]), (1, {})]
+)
+def test_a_row_that_is_none_is_a_bad_line(path: Any, cells: Any) -> None:
+    with pytest.raises(BadLine):
+        decode(orjson.dumps({"t": "row", "path": path, "cells": cells, "ms": 1}))
+
+
 @given(st.builds(Model, *[PATH, TEXT], st.just(()), *[st.just({})] * 2, *[st.none()] * 2, st.just(()), TEXT, MS))
 def test_a_model_nested_too_deeply_to_be_written_down_is_a_bad_line(model: Model) -> None:
     fields = orjson.loads(encode(model))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -10,7 +10,8 @@ import pytest
 
 import overt
 from overt import OvertError, OvertWarning, Report, Run, Tracker
-from overt.records import Dataset, Metric, Param, RunSpec, Tag
+from overt.query.comparing import Comparison
+from overt.records import Dataset, Metric, ModelVersion, Param, Promotion, RunSpec, RunSummary, Tag
 from overt.stores.memory import MemoryRun, MemoryStore
 from overt.stores.protocols import JoinableStore, ModelStore, Store
 from overt.testing import Fault, FlakyStore, StoreContract, StoredPoint, StoredRun, captured_runs
@@ -24,10 +25,29 @@ errors: tuple[type[Exception], type[Warning]] = (OvertError, OvertWarning)
 overt.configure(store="sqlite:///mlflow.db", experiment="mine", tags={"team": "a"}, delivery="manual", on_error="raise")
 overt.configure(enabled=False, keep_journal=True, drain_timeout_s=1.0, directory=".overt")
 tracker: Tracker = Tracker(experiment="mine", store=store)
+best: RunSummary = overt.best_run("f1_score", mode="max", experiment="e", where="params.a = '1'", store="jsonl:runs")
+compared: Comparison = overt.compare(best, "last", store="jsonl:experiments")
+frames: list[Any] = [
+    overt.runs("e", where="metrics.loss < 1", order_by=["metrics.loss DESC"], limit=5, store=store),
+    overt.runs(order_by="metrics.loss"),
+    overt.history(best, "loss"),
+    overt.history(["last", best], store="jsonl:experiments"),
+    compared.to_frame(),
+]
+assert_type(compared.metrics, Mapping[str, tuple[float | None, ...]])
+assert_type(compared.params, Mapping[str, tuple[str | None, ...]])
 assert_type(overt.wait(), bool)
+version = overt.register("last", "m", model="model", alias="a", description="d", tags={"a": 1}, store="sqlite:///m.db")
+assert_type(version, ModelVersion)
+assert_type(overt.promote("m", "challenger", "champion", if_better="f1_score", mode="max", store=store), Promotion)
+overt.load_model("m@champion", allow_pickle=True, trusted_types=("a.B", int), store=None)
 assert_type(overt.wait(timeout_s=1.5), bool)
 assert_type(overt.current_run(), Run | None)
 assert_type(tracker.start_run("name", experiment="e", tags={"a": 1}, params={"b": 2}, notes="n", parent=None), Run)
+
+
+callback = overt.SklearnTrackingCallback(experiment="e", tags={"a": 1}, live_scores=True, max_propagation_depth=0)
+assert_type(callback, overt.SklearnTrackingCallback)
 
 
 @overt.track_training(experiment="e", observe=["loss"], stop_on_nan=True)
@@ -64,6 +84,7 @@ def recorded(report: Report, figure: object, image: object) -> None:
         run.log_dict({"a": [1]}, "a.json")
         run.log_dict([1, 2], "a.json")
         run.log_table({"a": [1]}, "a.csv")
+        run.log_row({"a": 1, "b": "x", "c": None}, "rows.csv")
         run.log_figure(figure, "a.png")
         run.log_image(image, "a.png")
         run.log_report(report, prefix="val_")
@@ -84,6 +105,17 @@ def recorded(report: Report, figure: object, image: object) -> None:
     assert_type(run.tags, dict[str, str])
     ids: tuple[str, str, str, str, str] = (run.key, run.id, run.name, run.experiment, run.model_uri)
     assert run.status in ("RUNNING", "FINISHED", "FAILED", "KILLED"), ids
+
+
+def reproduced(model: str) -> None:
+    plan = overt.reproduce.plan("last", store="jsonl:experiments")
+    assert_type(plan, overt.reproduce.Plan)
+    assert_type(plan.missing, tuple[str, ...])
+    assert_type(overt.reproduce.apply(plan, "folder").folder, Path)
+    assert_type(overt.reproduce.apply(plan, Path("folder")), overt.reproduce.Rebuilt)
+    trail = overt.audit.trail(model)
+    assert_type(trail, overt.audit.Trail)
+    assert_type(trail.missing, tuple[str, ...])
 
 
 def captured() -> MemoryRun:

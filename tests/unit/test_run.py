@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import overt
 from overt import clock
 from overt.errors import OvertError, RecordError
+from overt.records import Attempt
 from overt.run import Run
 from overt.stores.memory import MemoryRun
 
@@ -305,6 +306,67 @@ def test_a_table_with_columns_of_different_lengths_is_a_record_error(run: Run, s
     with pytest.raises(RecordError, match="equal length"):
         run.log_table({"a": [1, 2], "b": [1]}, "t.csv")
     assert stored.artifacts == {}
+
+
+def test_rows_become_a_table_with_a_column_for_each_name(run: Run, stored: MemoryRun) -> None:
+    run.log_row({"a": 1, "text": 'q"uo,te'}, "t/rows.csv")
+    run.log_row({"b": np.float32(0.5), "a": None, "flag": True}, "t/rows.csv")
+    run.log_row({"a": math.inf, "b": math.nan, "list": [1, "x"]}, "t/rows.csv")
+    run.log_row({"a": 10**30}, "t/rows.csv")
+    assert list(csv.reader(io.StringIO(stored.artifacts["t/rows.csv"].decode()))) == [
+        ["a", "text", "b", "flag", "list"],
+        ["1", 'q"uo,te', "", "", ""],
+        ["", "", "0.5", "True", ""],
+        ["inf", "", "nan", "", "[1, 'x']"],
+        [str(10**30), "", "", "", ""],
+    ]
+
+
+def test_each_table_has_its_own_rows(run: Run, stored: MemoryRun) -> None:
+    for path in ("a.csv", "b.csv", "a.csv"):
+        run.log_row({"of": path}, path)
+    assert (stored.artifacts["a.csv"], stored.artifacts["b.csv"]) == (b"of\na.csv\na.csv\n", b"of\nb.csv\n")
+
+
+def test_rows_stand_in_the_order_of_their_time(run: Run, stored: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in (30, 10, 20):
+        monkeypatch.setattr(clock, "now_ms", lambda now=now: now)
+        run.log_row({"at": now}, "rows.csv")
+    assert stored.artifacts["rows.csv"] == b"at\n10\n20\n30\n"
+
+
+def test_rows_of_many_threads_are_all_there(run: Run, stored: MemoryRun) -> None:
+    threads = [threading.Thread(target=run.log_row, args=({"n": n}, "rows.csv")) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(stored.artifacts["rows.csv"].split()[1:], key=int) == [b"%d" % n for n in range(20)]
+
+
+def test_a_secret_in_a_row_is_hidden(run: Run, stored: MemoryRun) -> None:
+    run.log_row({"password": "hunter2", "api_key": 12345, "n": 1}, "rows.csv")
+    assert stored.artifacts["rows.csv"] == b"password,api_key,n\n[redacted],[redacted],1\n"
+
+
+def test_a_row_elsewhere_than_in_a_csv_file_is_a_record_error(run: Run, stored: MemoryRun) -> None:
+    for path in ("rows.json", "../rows.csv"):
+        with pytest.raises(RecordError, match=r"\.csv|relative"):
+            run.log_row({"a": 1}, path)
+    assert stored.artifacts == {}
+
+
+def test_a_resumed_run_has_a_table_of_its_own_for_each_attempt(run: Run, stored: MemoryRun) -> None:
+    run.log_row({"a": 1}, "rows.csv")
+    run._writer.attempt = Attempt(2, clock.now_ms())
+    run.log_row({"a": 2}, "rows.csv")
+    assert (stored.artifacts["rows.csv"], stored.artifacts["rows.attempt-2.csv"]) == (b"a\n1\n", b"a\n2\n")
+
+
+def test_a_row_after_the_end_is_a_record_error(run: Run) -> None:
+    run.finish()
+    with pytest.raises(RecordError, match="has ended, and with it the table"):
+        run.log_row({"a": 1}, "rows.csv")
 
 
 def test_a_matplotlib_figure_is_saved_in_the_format_of_its_ending(run: Run, stored: MemoryRun) -> None:

@@ -15,8 +15,7 @@ from overt.stores.memory import MemoryStore
 
 
 @pytest.fixture(autouse=True)
-def unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "_configured", Settings())
+def no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OVERT_DIR", raising=False)
 
 
@@ -34,7 +33,6 @@ def test_every_level_beats_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////mlflow-environment.db")
     mlflow.set_tracking_uri("sqlite:////set-in-mlflow.db")
     overt.configure(experiment="configure", store="sqlite:////configure.db")
-    monkeypatch.setattr(settings, "_configured", settings._configured)
     nearest: list[Settings] = [
         Settings(experiment="argument", store="sqlite:////argument.db"),
         Settings(experiment="tracker", store="sqlite:////tracker.db"),

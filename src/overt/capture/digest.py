@@ -74,7 +74,7 @@ class _Hasher:
             return self._sequence
         if isinstance(value, Mapping):
             return self._mapping
-        return self._arrow if _is_arrow_table(value) else self._scalar
+        return self._arrow if is_arrow_table(value) else self._scalar
 
     # --- writing ---
 
@@ -242,7 +242,7 @@ def is_sparse(value: object) -> bool:
     return sparse is not None and bool(sparse.issparse(value))
 
 
-def _is_arrow_table(value: object) -> bool:
+def is_arrow_table(value: object) -> bool:
     """Tables of pyarrow and polars, told by what they can do: neither is worth an import."""
     is_table = hasattr(value, "column_names") or hasattr(value, "columns")
     return is_table and hasattr(value, "shape") and callable(getattr(value, "slice", None))

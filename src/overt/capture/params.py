@@ -64,15 +64,16 @@ def estimator_params(estimator: object, *, name: str) -> dict[str, str]:
     dict of str to str
         The estimator's own names. A Pipeline or a search also gives its final step's names bare, where they are free
         (``clf__max_depth`` also as ``max_depth``; of a fitted search, those of ``best_estimator_``), and ``model_type``
-        is the class of that final step. An own parameter called ``model_type`` or ``model_name`` is kept as
-        ``estimator.model_type``.
+        is the class of that final step. ``model_class`` is that of ``estimator`` itself, with its module. An own
+        parameter called like one of these is kept as ``estimator.model_type``.
     """
     raw = _get_params(estimator)
     final = final_estimator(estimator)
     if final is not estimator:
         raw = {**_get_params(final), **raw}
     params = {key: redact_value(key, describe(value)) for key, value in raw.items()}
-    for ours, text in (("model_type", type(final).__name__), ("model_name", name)):
+    kind = f"{type(estimator).__module__}.{type(estimator).__name__}"
+    for ours, text in (("model_type", type(final).__name__), ("model_name", name), ("model_class", kind)):
         if ours in params:
             params[f"estimator.{ours}"] = params[ours]
         params[ours] = redact_value(ours, text)

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+from operator import getitem
 from typing import Any
 
 from overt.optional import require
@@ -86,7 +87,7 @@ def dumps(obj: object) -> tuple[bytes, frozenset[str]]:
     Returns
     -------
     data : bytes
-        Exactly ``cloudpickle.dumps(obj)``.
+        Exactly ``cloudpickle.dumps(obj)``, but for wrappers of overt in it: what they wrap stands in their place.
     modules : frozenset of str
         For :func:`requirements`.
 
@@ -126,6 +127,8 @@ def modules_pickler() -> Any:
             kind = type(obj)
             if kind in self._plain:
                 return NotImplemented
+            if hasattr(kind, "__overt_saved__"):  # our own wrapper, deep in a user's model: what it wraps is the model
+                return getitem, ((obj.__overt_saved__(),), 0)
             self._names.add(_module_of(obj, kind))
             if obj.__class__ is kind and kind not in _NAMED and not issubclass(kind, type):
                 self._plain.add(kind)

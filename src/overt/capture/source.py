@@ -29,7 +29,7 @@ _QUIET = (
 )
 _DIFF = (
     *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--submodule=short"),
-    *("--src-prefix=a/", "--dst-prefix=b/"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "-U3", "--inter-hunk-context=0"),  # less could not be applied again
 )
 
 

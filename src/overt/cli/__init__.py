@@ -6,13 +6,14 @@ answer, and nothing else, is on stdout.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
 
 import click
 
-from overt.cli import doctor, runs, show, sync, ui
+from overt.cli import audit, best, compare, doctor, importing, promote, register, reproduce, runs, show, sync, ui
 from overt.cli.text import installed_version, one_line
 from overt.errors import OvertError
 from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
@@ -41,6 +42,12 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("overt: interrupted", err=True)
             ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:  # whoever read the answer has gone: click ends quietly
+            raise
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise _Failure(f"the answer cannot be written: {error.strerror}") from error
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
@@ -63,7 +70,20 @@ def commands() -> None:
         os.environ.setdefault(name, value)
 
 
-for _command in (runs.runs, show.show, ui.ui, sync.sync, doctor.doctor):
+for _command in (
+    runs.runs,
+    show.show,
+    best.best,
+    compare.compare,
+    audit.audit,
+    register.register,
+    promote.promote,
+    reproduce.reproduce,
+    ui.ui,
+    sync.sync,
+    importing.import_,
+    doctor.doctor,
+):
     commands.add_command(_command)
 
 

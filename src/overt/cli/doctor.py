@@ -138,11 +138,11 @@ def _check_folder(base: Path) -> Check:
 
 def _check_store(uri: str) -> Check:
     from overt.errors import OvertError
-    from overt.query import missing_database, open_query
+    from overt.query.finding import missing_place, open_query
     from overt.stores.uri import public_name
 
     place = public_name(uri)
-    if missing_database(uri):
+    if missing_place(uri):
         return Check("store", True, f"{place} is not there yet: the first delivery makes it")
     try:
         next(iter(open_query(uri).iter_runs()), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +12,7 @@ from overt.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from overt.cli.journals import Journal
+    from overt.filters import Condition, Order
     from overt.records import RunSummary
 
 _ID_DIGITS = 8
@@ -19,24 +20,37 @@ _ID_DIGITS = 8
 
 @click.command(short_help="List the runs in the store, and those that have not arrived.")
 @click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option("--where", metavar="FILTER", help='Only runs that fulfil it: "metrics.f1_score > 0.9".')
+@click.option("--order-by", metavar="KEY", multiple=True, help='Such as "metrics.f1_score DESC"; may be repeated.')
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many runs.")
 @store_option("Store to list instead of the configured one.")
 @json_option()
 @click.pass_context
-def runs(ctx: click.Context, experiment: str | None, limit: int, store: str | None, as_json: bool) -> None:
+def runs(
+    ctx: click.Context,
+    experiment: str | None,
+    where: str | None,
+    order_by: tuple[str, ...],
+    limit: int,
+    store: str | None,
+    as_json: bool,
+) -> None:
     """List the runs in the store, newest first, and those that have not arrived there.
 
-    A run that lies undelivered in the journal folder is listed apart, with what is to be done about it.
+    A run that lies undelivered in the journal folder is listed apart, with what is to be done about it, whether it
+    fulfils the filter or not. Filters and keys are those of MLflow's own search.
     """
     from overt.cli.journals import iter_journals
     from overt.cli.text import complain, print_json
+    from overt.filters import parse_filter, parse_order
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
+    wanted = _Wanted(experiment, parse_filter(where), parse_order(order_by))
     waiting = [journal for journal in iter_journals(None) if _is_wanted(journal, experiment)]
-    problem = ""
+    problem = doubt = ""
     try:
-        found = _stored_runs(uri, experiment, limit + 1, is_chosen=store is not None, known=waiting)
+        found, doubt = _stored_runs(uri, wanted, limit + 1, is_chosen=store is not None, known=waiting)
     except StoreUnavailable as error:
         found, problem = [], str(error)
     listed, has_more = found[:limit], len(found) > limit
@@ -50,7 +64,9 @@ def runs(ctx: click.Context, experiment: str | None, limit: int, store: str | No
             }
         )
     else:
-        _print(public_name(uri), listed, has_more, waiting, problem)
+        _print(public_name(uri), listed, has_more, waiting, problem, is_filtered=where is not None)
+    if doubt:
+        complain(doubt)
     if problem:
         complain(problem)
         ctx.exit(1)
@@ -76,24 +92,47 @@ def _is_wanted(journal: Journal, experiment: str | None) -> bool:
     return not journal.is_delivered and (experiment is None or (spec is not None and spec.experiment == experiment))
 
 
-def _stored_runs(
-    uri: str, experiment: str | None, most: int, *, is_chosen: bool, known: list[Journal]
-) -> list[RunSummary]:
-    """Runs in the store. One that nobody named and that does not exist yet has none: nothing was delivered so far."""
-    from overt.errors import RunNotFound
-    from overt.query import missing_database, open_query
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which runs are asked for, in which order."""
 
-    if not is_chosen and missing_database(uri):
-        return []
+    experiment: str | None
+    conditions: tuple[Condition, ...]
+    order: tuple[Order, ...]
+
+
+def _stored_runs(
+    uri: str, wanted: _Wanted, most: int, *, is_chosen: bool, known: list[Journal]
+) -> tuple[list[RunSummary], str]:
+    """Runs in the store, and a doubt about a name that none has.
+
+    A store that nobody named and that does not exist yet has no runs: nothing was delivered so far.
+    """
+    from overt.errors import RunNotFound
+    from overt.query.finding import missing_place, open_query
+    from overt.query.searching import find_runs, name_in_doubt
+
+    if not is_chosen and missing_place(uri):
+        return [], ""
+    stored, experiment = open_query(uri), wanted.experiment
     try:
-        return list(islice(open_query(uri).iter_runs(experiment=experiment), most))
+        found = find_runs(stored, experiment=experiment, conditions=wanted.conditions, order=wanted.order, limit=most)
     except RunNotFound:
         if known:  # the experiment exists here, and its first run has not arrived
-            return []
+            return [], ""
         raise
+    return found, name_in_doubt(stored, found, experiment, wanted.conditions, wanted.order)
 
 
-def _print(place: str, found: list[RunSummary], has_more: bool, waiting: list[Journal], problem: str) -> None:
+def _print(
+    place: str,
+    found: list[RunSummary],
+    has_more: bool,
+    waiting: list[Journal],
+    problem: str,
+    *,
+    is_filtered: bool,
+) -> None:
     from overt.cli.text import add_row, duration, few_metrics, moment, print_table, say, table
 
     if found:
@@ -107,7 +146,7 @@ def _print(place: str, found: list[RunSummary], has_more: bool, waiting: list[Jo
         if has_more:
             say("There are more: --limit shows them.")
     elif not problem:
-        say(f"No runs in {place} yet.")
+        say(f"No run in {place} fulfils the filter." if is_filtered else f"No runs in {place} yet.")
     if waiting:
         say("")
         _print_waiting(waiting)

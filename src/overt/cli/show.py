@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from overt.cli.options import chosen_store, json_option, store_option
+from overt.records import NOTES_TAG
 
 if TYPE_CHECKING:
     from overt.cli.journals import Journal
-    from overt.records import RunDetails, StoredModel
-
-_NOTES = "mlflow.note.content"
+    from overt.records import RunDetails, StoredDataset, StoredModel
+    from overt.stores.protocols import QueryStore
 
 
 @click.command(short_help="Show everything of one run.")
@@ -29,20 +30,16 @@ def show(run: str, store: str | None, as_json: bool) -> None:
     """
     from overt.cli.journals import iter_journals
     from overt.cli.text import complain, print_json
-    from overt.errors import OvertWarning, RunNotFound
-    from overt.query import find_run, open_query
+    from overt.errors import OvertWarning
+    from overt.query.finding import open_query
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
     waiting = [journal for journal in iter_journals(None) if not journal.is_delivered]
     stored = open_query(uri)
-    try:
-        with warnings.catch_warnings(record=True) as doubts:
-            warnings.simplefilter("always", OvertWarning)
-            found = stored.read_run(find_run(stored, run))
-    except RunNotFound as error:
-        _raise_if_undelivered(run, waiting)
-        raise error
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", OvertWarning)
+        found = stored.read_run(delivered_id(stored, run, waiting))
     if as_json:
         print_json({"store": public_name(uri), **details_to_json(found)})
     else:
@@ -55,6 +52,24 @@ def show(run: str, store: str | None, as_json: bool) -> None:
         complain(note)
 
 
+def delivered_id(store: QueryStore, name: str, waiting: Sequence[Journal]) -> str:
+    """Id in the store of the run that answers to ``name``.
+
+    Raises
+    ------
+    RunNotFound
+        When none does; the message says so if the run lies here and has not arrived.
+    """
+    from overt.errors import RunNotFound
+    from overt.query.finding import find_run
+
+    try:
+        return find_run(store, name)
+    except RunNotFound:
+        _raise_if_undelivered(name, waiting)
+        raise
+
+
 def details_to_json(found: RunDetails) -> dict[str, Any]:
     """A run in full, as it is described in the reference."""
     from overt.cli.runs import run_to_json
@@ -65,11 +80,8 @@ def details_to_json(found: RunDetails) -> dict[str, Any]:
         },
         "params": found.run.params,
         "tags": found.run.tags,
-        "notes": found.run.tags.get(_NOTES, ""),
-        "datasets": [
-            {"name": data.name, "digest": data.digest, "context": data.context, "profile": _parsed(data.profile)}
-            for data in found.datasets
-        ],
+        "notes": found.run.tags.get(NOTES_TAG, ""),
+        "datasets": data_to_json(found.datasets),
         "files": [{"path": file.path, "size": file.size} for file in found.files],
         "models": [
             {"name": model.name, "uri": model.uri, "status": model.status, "flavors": list(model.flavors)}
@@ -78,7 +90,20 @@ def details_to_json(found: RunDetails) -> dict[str, Any]:
     }
 
 
-def _raise_if_undelivered(name: str, waiting: list[Journal]) -> None:
+def data_to_json(found: Sequence[StoredDataset]) -> list[dict[str, Any]]:
+    """Datasets as they are described in the reference."""
+    return [
+        {"name": data.name, "digest": data.digest, "context": data.context, "profile": _parsed(data.profile)}
+        for data in found
+    ]
+
+
+def data_pairs(found: Sequence[StoredDataset]) -> list[tuple[str, str]]:
+    """Datasets for people."""
+    return [(data.name, f"{data.context}, {_shape(data.profile)}digest {data.digest}") for data in found]
+
+
+def _raise_if_undelivered(name: str, waiting: Sequence[Journal]) -> None:
     """Say so if the run that was asked for lies here and has not arrived."""
     from overt.errors import RunNotFound
 
@@ -116,23 +141,21 @@ def _print(found: RunDetails, uri: str) -> None:
     say(f"  experiment  {run.experiment}")
     say(f"  store       {public_name(uri)}")
     say(f"  started     {moment(run.started_ms)}{f', took {took}' if took else ''}")
-    if run.tags.get(_NOTES):
+    if run.tags.get(NOTES_TAG):
         say("")
-        for line in run.tags[_NOTES].splitlines():
+        for line in run.tags[NOTES_TAG].splitlines():
             say(f"  {line}")
-    _print_pairs("Params", sorted(run.params.items()))
+    print_pairs("Params", sorted(run.params.items()))
     _print_metrics(found)
-    _print_pairs("Tags", sorted((name, value) for name, value in run.tags.items() if name != _NOTES))
-    _print_pairs(
-        "Datasets",
-        [(data.name, f"{data.context}, {_shape(data.profile)}digest {data.digest}") for data in found.datasets],
-    )
-    _print_pairs("Files", [(file.path, size(file.size)) for file in found.files])
+    print_pairs("Tags", sorted((name, value) for name, value in run.tags.items() if name != NOTES_TAG))
+    print_pairs("Datasets", data_pairs(found.datasets))
+    print_pairs("Files", [(file.path, size(file.size)) for file in found.files])
     for model in found.models:
-        _print_model(model, uri)
+        _print_model(model, uri, run.id)
 
 
-def _print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:
+def print_pairs(title: str, pairs: list[tuple[str, str]]) -> None:
+    """Two columns under a title; nothing where there is none."""
     from overt.cli.text import add_row, print_table, say, table
 
     if pairs:
@@ -154,16 +177,19 @@ def _print_metrics(found: RunDetails) -> None:
         print_table(listing, title="Metrics")
 
 
-def _print_model(model: StoredModel, uri: str) -> None:
+def _print_model(model: StoredModel, uri: str, run_id: str) -> None:
     """A model, and the lines that load it."""
     from overt.cli.text import say
-    from overt.stores.uri import public_name
+    from overt.stores.uri import light_path, public_name
 
     own = [flavor for flavor in model.flavors if flavor != "python_function"]
     flavor = own[0] if own and own[0].isidentifier() else "pyfunc"
     say("")
     say(f"Model {model.name}  {model.uri}{'' if model.status == 'READY' else f'  {model.status}'}")
     say("  To load it:")
+    if light_path(uri):
+        say(f'    model = overt.load_model("runs:/{run_id}/{model.name}", store="{uri}")')
+        return
     say(f'    mlflow.set_tracking_uri("{public_name(uri)}")')
     say(f'    model = mlflow.{flavor}.load_model("{model.uri}")')
 

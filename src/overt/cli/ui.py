@@ -52,15 +52,17 @@ def ui(ctx: click.Context, port: int, host: str, store: str | None) -> None:
 
 def _check(uri: str) -> None:
     """Say at once what MLflow would say late, or never: it would make a new database under a misspelled name."""
-    from overt.query import missing_database
+    from overt.query.finding import missing_place
     from overt.stores.uri import check_installed, is_mlflow, public_name
 
     if not is_mlflow(uri) or uri.startswith("databricks"):
-        raise ConfigurationError(f"MLflow's UI shows a database or a server (got {public_name(uri)})")
+        raise ConfigurationError(
+            f"MLflow's UI shows a database or a server (got {public_name(uri)}); overt import carries plain files there"
+        )
     check_installed(uri)
-    missing = missing_database(uri)
+    missing = missing_place(uri)
     if missing is not None:
-        raise StoreUnavailable(f"there is no database at {missing}, so there is nothing to show yet")
+        raise StoreUnavailable(f"there is nothing at {missing}, so there is nothing to show yet")
 
 
 def _usable_port(host: str, port: int) -> int:

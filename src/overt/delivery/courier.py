@@ -242,9 +242,9 @@ class Courier:
                 watched.delivery = self._open(watched)
             delivery = watched.delivery
             is_over = is_last_round and not has_live_owner(watched.folder)
-            sent = delivery.deliver(is_over=is_over)
+            sent = delivery.deliver(is_over=is_over, is_captured=watched.captured)
             if is_over and delivery.close_vanished():
-                sent = delivery.deliver(is_over=True) or sent
+                sent = delivery.deliver(is_over=True, is_captured=watched.captured) or sent
             for problem in delivery.problems:
                 self._say(Trouble(f"records of {watched.folder.name}", problem, is_refusal=True))
             delivery.problems.clear()

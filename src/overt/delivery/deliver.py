@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from overt.delivery.projection import Draw, Projection
 from overt.delivery.refused import forget_refused, iter_refused, keep_refused
 from overt.errors import JournalError
 from overt.journal.codec import encode
-from overt.journal.folder import last_attempt, main_segment, new_segment_name, segment_paths
+from overt.journal.folder import GONE, last_attempt, main_segment, new_segment_name, segment_paths
 from overt.journal.owner import is_alive, this_process
 from overt.journal.reader import (
     is_readable,
@@ -37,8 +38,8 @@ from overt.journal.reader import (
     read_head,
 )
 from overt.journal.writer import JournalWriter
-from overt.records import FIRST_ATTEMPT, Attempt, Param, Record, RunEnd, RunSpec, Seal, Tag
-from overt.stores.protocols import JoinableStore, Store
+from overt.records import FIRST_ATTEMPT, Attempt, Param, Record, Row, RunEnd, RunSpec, Seal, Tag
+from overt.stores.protocols import JoinableStore, SealableStore, Store
 
 _REPEATED = "%d: recorded again after the run was resumed. The first value of each step stands; the journal has both"
 
@@ -97,7 +98,7 @@ class RunDelivery:
             self._spec = head[1].spec
         return self._spec
 
-    def deliver(self, *, is_over: bool = False) -> bool:
+    def deliver(self, *, is_over: bool = False, is_captured: bool = True) -> bool:
         """Send all that is there now and not sent yet; whether anything was.
 
         Parameters
@@ -105,6 +106,8 @@ class RunDelivery:
         is_over : bool
             The processes that wrote the journal are gone, so nothing more will come: a line without its end is
             dropped (its call never returned), and params held back for the caller of a joined run go out.
+        is_captured : bool
+            What surrounds the run is in its journal, or never will be: else it is not final, whatever it says.
 
         Raises
         ------
@@ -128,6 +131,8 @@ class RunDelivery:
             self._open().send(held)
             self.progress.held_params = False
             self._save()
+        if is_captured:
+            self._seal_store(is_over=is_over)
         return sent
 
     @property
@@ -174,9 +179,17 @@ class RunDelivery:
             return False
         with suppress(OSError), hold_unused(segment_paths(self.folder)) as unused:
             if unused and self.is_complete:
-                shutil.rmtree(self.folder)
+                gone = self.folder.with_name(f"{self.folder.name}-{secrets.token_hex(4)}{GONE}")
+                self.folder.rename(gone)  # at one moment: half a journal would be taken for one that lost its files
+                shutil.rmtree(gone, ignore_errors=True)
                 return True
         return False
+
+    def _seal_store(self, *, is_over: bool) -> None:
+        """Tell a store that wants to know that the run has arrived to the last byte and nothing more is expected."""
+        has_ended = self.progress.ended_attempt >= last_attempt(self.folder) and (is_over or self.progress.sealed)
+        if isinstance(self._store, SealableStore) and self.progress.run_id and has_ended and self.is_complete:
+            self._store.seal(self.progress.run_id)
 
     def _segments(self) -> list[Path]:
         """The segments, those of earlier attempts first."""
@@ -275,11 +288,15 @@ class RunDelivery:
                 self._store,
                 self._open_id(),
                 open_blob=partial(open_blob, self.folder),
+                rows_of=self._rows_of,
                 draw=self._draw,
                 on_reject=self._reject,
             )
             self._projection.models.update(self.progress.models)
         return self._projection
+
+    def _rows_of(self, path: str) -> list[Row]:
+        return [record for record in iter_records(self.folder) if isinstance(record, Row) and record.path == path]
 
     def _reject(self, record: Record, reason: str) -> None:
         self.progress.rejected += 1

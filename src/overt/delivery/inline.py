@@ -69,6 +69,10 @@ class InlineDelivery:
             except StoreUnavailable as error:
                 self._deliveries.hear(Trouble(f"store {public_name(watch.store)}", str(error)))
             except Exception as error:  # noqa: BLE001  whatever goes wrong with one run stops neither others nor training
+                if not Path(watch.folder).exists():  # somebody else delivered and removed it, or the user did
+                    self._watched.pop(key, None)
+                    self._deliveries.hear(Delivered(key, None, removed=True))
+                    continue
                 self._deliveries.hear(Trouble(f"run {key}", f"{type(error).__name__}: {error}", is_refusal=True))
 
     def _deliver(self, key: str, watch: Watch) -> None:

@@ -7,6 +7,8 @@ store takes everything else.
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ from overt.records import (
     Model,
     Param,
     Record,
+    Row,
     RunEnd,
     Seal,
     Tag,
@@ -56,6 +59,13 @@ class OpenBlob(Protocol):
         """Open ``blob``, or raise JournalError."""
 
 
+class RowsOf(Protocol):
+    """Reads back every row of one table, from all that has been recorded up to now."""
+
+    def __call__(self, path: str) -> Iterable[Row]:
+        """The rows of the table at ``path``, in any order."""
+
+
 class Projection:
     """Sends one run's records to one store.
 
@@ -65,6 +75,8 @@ class Projection:
         Where to.
     open_blob : callable
         Gives spooled bytes.
+    rows_of : callable
+        Gives all rows of a table: a file cannot be added to, it is sent anew with each batch of rows.
     draw : callable
         Turns a figure's kind and data into PNG bytes.
     on_reject : callable
@@ -77,12 +89,14 @@ class Projection:
         run_id: str,
         *,
         open_blob: OpenBlob,
+        rows_of: RowsOf,
         draw: Draw,
         on_reject: Callable[[Record, str], None],
     ) -> None:
         self._store = store
         self._run_id = run_id
         self._open_blob = open_blob
+        self._rows_of = rows_of
         self._draw = draw
         self._on_reject = on_reject
         self._suspicion = Suspicion(store, run_id)
@@ -123,6 +137,15 @@ class Projection:
                         self._send_files(staged[middle:])
                     else:
                         self._on_reject(staged[0], str(refusal))
+
+    def _send_rows(self, records: Sequence[Row]) -> None:
+        for path, last in {record.path: record for record in records}.items():
+            with tempfile.TemporaryDirectory(prefix="overt-") as name:
+                _target(Path(name), path).write_bytes(_table(self._rows_of(path)))
+                try:
+                    self._log_artifacts(Path(name), is_single=True)
+                except StoreRejected as refusal:
+                    self._on_reject(last, str(refusal))
 
     def _send_models(self, records: Sequence[Model]) -> None:
         for model in records:
@@ -190,6 +213,17 @@ def _target(folder: Path, path: str) -> Path:
     return target
 
 
+def _table(rows: Iterable[Row]) -> bytes:
+    """All rows as CSV, in the order of their time; columns in that of their first appearance."""
+    ordered = sorted(rows, key=lambda row: row.time_ms)
+    columns = list(dict.fromkeys(name for row in ordered for name in row.cells))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dict(row.cells) for row in ordered)
+    return text.getvalue().encode()
+
+
 def _of_bounded_size(records: Sequence[Artifact | Figure]) -> Iterator[list[Artifact | Figure]]:
     """Groups of at most ``STAGED_BYTES``, none with the same path twice."""
     group: dict[str, Artifact | Figure] = {}
@@ -211,6 +245,7 @@ _VERBS: Mapping[type, Callable[[Projection, Any], None]] = {
     Dataset: Projection._send_batch,
     Artifact: Projection._send_files,
     Figure: Projection._send_files,
+    Row: Projection._send_rows,
     Model: Projection._send_models,
     Lost: Projection._send_losses,
     RunEnd: Projection._send_end,

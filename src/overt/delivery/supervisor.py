@@ -81,8 +81,10 @@ class _Known:
             return True
         offsets = self.delivered.offsets
         with suppress(FileNotFoundError):
-            return all(path.stat().st_size <= offsets.get(path.name, 0) for path in segment_paths(self.folder))
-        return False  # being removed at this moment: the courier is about to say so
+            sizes = {path.name: path.stat().st_size for path in segment_paths(self.folder)}
+            if sizes and offsets.keys() <= sizes.keys():
+                return all(size <= offsets.get(name, 0) for name, size in sizes.items())
+        return False  # being removed at this moment: the courier is about to say so, and what it delivered last
 
 
 class Deliveries:
@@ -226,11 +228,10 @@ class CourierProcess:
 
     def _start(self) -> tuple[int, int, int]:
         """Start a courier; its pid and the two ends of the pipes that are ours."""
+        log = self._open_log()
         their_inbox, inbox = os.pipe()
         outbox, their_outbox = os.pipe()
         self._say_ahead(inbox)
-        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         root = str(Path(__file__).parent.parent.parent)
         try:
             pid = os.posix_spawn(
@@ -254,6 +255,16 @@ class CourierProcess:
             os.close(their_outbox)
             os.close(log)
         return pid, inbox, outbox
+
+    def _open_log(self) -> int:
+        """The courier's log, whose folder somebody may be removing at this very moment."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return os.open(self._log, flags, 0o600)
+        except FileNotFoundError:
+            self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._log, flags, 0o600)
 
     def _say_ahead(self, inbox: int) -> None:
         """Say what is known before the courier starts, so that it knows of it even if we die at this moment."""

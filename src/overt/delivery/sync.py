@@ -6,6 +6,7 @@ the user says so, because on another machine nobody can tell.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Literal
 from overt.delivery.deliver import RunDelivery, has_live_owner
 from overt.delivery.lock import holder, lock_within
 from overt.errors import JournalError, StoreError, StoreUnavailable
-from overt.journal.folder import LOCK, iter_run_folders, segment_paths
+from overt.journal.folder import GONE, LOCK, iter_run_folders, segment_paths
 from overt.journal.owner import is_alive
 from overt.journal.reader import iter_heads, iter_records, newest_head
 from overt.records import RunEnd, RunSpec
@@ -124,6 +125,8 @@ def sync(
     Outcome
         One for each journal, when it is done with.
     """
+    for left in (base / "runs").glob(f"*{GONE}"):  # by a deliverer that died while it removed one
+        shutil.rmtree(left, ignore_errors=True)
     stores: dict[str, Store] = {}
     unavailable: dict[str, str] = {}
     for finding in find(base):

@@ -2,7 +2,8 @@
 
 Binary metrics are those of one class, ``pos_label``. With more classes, and for labels that may occur together,
 they are averages weighted by support, as scikit-learn's ``average="weighted"`` takes them; ``f1_macro`` weighs all
-classes alike.
+classes alike. What a plain name leaves open stands beside it: the weighted averages of a binary problem, and the
+one-vs-one area of several classes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from overt.evaluation.labels import CodedLabels, encode_labels
 from overt.evaluation.multilabel import classify_multilabel
 from overt.evaluation.multioutput import are_several_outputs, classify_outputs
 from overt.evaluation.notes import Notes, gathered, named_where
+from overt.evaluation.pairs import MAX_PAIRED_CLASSES, area_of_pairs
 from overt.evaluation.perclass import PerClass
 from overt.evaluation.report import MAX_MATRIX_CLASSES, Kind, Report
 from overt.evaluation.scores import class_columns
@@ -66,11 +68,12 @@ def classify(
     -------
     Report
         Metrics ``accuracy``, ``balanced_accuracy`` (not for multilabel), ``precision``, ``recall``, ``f1_score`` and,
-        unless binary, ``f1_macro``. From scores ``roc_auc`` (weighted one-vs-rest unless binary) and for binary
-        ``average_precision``; from probabilities ``log_loss`` (for multilabel the mean over labels) and for binary
-        ``brier_score``. Curves of at most the 20 most frequent classes. For several outputs all of these for each of
-        them, as ``f1_score_<name>`` by the column of ``y_true`` or its position, and ``accuracy``, the share of samples
-        with every output right.
+        unless binary, ``f1_macro``; for binary ``precision_weighted``, ``recall_weighted`` and ``f1_weighted``. From
+        scores ``roc_auc`` (weighted one-vs-rest unless binary) and for binary ``average_precision``; from
+        probabilities ``log_loss`` (for multilabel the mean over labels), for binary ``brier_score``, and for 3 to 100
+        classes without ``sample_weight`` ``roc_auc_ovo`` (weighted one-vs-one). Curves of at most the 20 most frequent
+        classes. For several outputs all of these for each of them, as ``f1_score_<name>`` by the column of ``y_true``
+        or its position, and ``accuracy``, the share of samples with every output right.
 
     Raises
     ------
@@ -183,6 +186,9 @@ def _averaged(
         "precision": float(per_class.precision[positive]),
         "recall": float(per_class.recall[positive]),
         "f1_score": float(per_class.f1[positive]),
+        "precision_weighted": weighted["precision"],
+        "recall_weighted": weighted["recall"],
+        "f1_weighted": weighted["f1-score"],
     }
 
 
@@ -238,7 +244,24 @@ def _averaged_areas(
     targets = (Target(coded.names[i], coded.true == i, columns[:, i]) for i in range(coded.n_classes))
     drawn = most_frequent(support, notes=notes)
     traced = trace(targets, weight=weight, drawn=drawn, are_probabilities=are_probabilities, notes=notes)
-    return {"roc_auc": weighted_area(traced.roc_areas, support, coded.names, notes)}, traced.curves
+    metrics = {"roc_auc": weighted_area(traced.roc_areas, support, coded.names, notes)}
+    if are_probabilities:
+        metrics |= _one_vs_one(coded, columns, weight, notes)
+    return metrics, traced.curves
+
+
+def _one_vs_one(coded: CodedLabels, columns: FloatArray, weight: FloatArray | None, notes: Notes) -> dict[str, float]:
+    """Return the area between pairs of classes, where it is defined and does not cost too much."""
+    if weight is not None:
+        notes.add("roc_auc_ovo is left out: it is not defined with sample weights")
+        return {}
+    if coded.n_classes > MAX_PAIRED_CLASSES:
+        notes.add(f"roc_auc_ovo is left out: {coded.n_classes:,} classes, and it is for up to {MAX_PAIRED_CLASSES}")
+        return {}
+    if len(np.unique(coded.true)) < 2:
+        notes.add("roc_auc_ovo is undefined: only one class in y_true")
+        return {"roc_auc_ovo": _UNDEFINED}
+    return {"roc_auc_ovo": area_of_pairs(coded.true, columns)}
 
 
 def _areas_of_one(

@@ -58,8 +58,9 @@ def regress(
     -------
     Report
         Metrics ``rmse``, ``mse``, ``mae``, ``r2``, ``median_absolute_error``, ``mape`` (a ratio, not a percentage),
-        ``explained_variance`` and ``max_error``. With several outputs also ``rmse_<name>``, ``mae_<name>`` and
-        ``r2_<name>``, and every metric of each output in the table ``regression_report``. Values that are not finite
+        ``explained_variance`` and ``max_error``. With several outputs these are means over the outputs; besides there
+        are ``rmse_pooled``, the root of the mean over all values, ``rmse_<name>``, ``mae_<name>`` and ``r2_<name>``,
+        and every metric of each output in the table ``regression_report``. Values that are not finite
         make every metric NaN, with a note.
 
     Raises
@@ -135,6 +136,7 @@ def _summed_up(each: dict[str, FloatArray], names: tuple[str, ...]) -> tuple[dic
     metrics["max_error"] = float(np.max(each["max_error"]))
     if len(names) == 1:
         return metrics, {}
+    metrics["rmse_pooled"] = float(np.sqrt(metrics["mse"]))
     for metric in _PER_OUTPUT:
         metrics |= {f"{metric}_{name}": float(value) for name, value in zip(names, each[metric], strict=True)}
     report = {name: {metric: float(each[metric][i]) for metric in _METRICS} for i, name in enumerate(names)}

@@ -25,6 +25,7 @@ _MODULES = {
     "cluster_sizes": "bars",
     "residuals": "points",
     "predicted_vs_actual": "points",
+    "search_scores": "search",
 }
 KINDS = frozenset(_MODULES)
 

@@ -65,22 +65,27 @@ def new_axes(figure: Figure, *, rows: int = 1, columns: int = 1, position: int =
     return axes
 
 
+def name_figure(figure: Figure, title: str) -> None:
+    """Put a title above all panels of a figure, in the look of the title of axes."""
+    figure.suptitle(title, x=0.012, ha="left", fontsize=11, color=INK, gid=_TITLE)
+
+
 def label_axes(axes: Axes, *, x: str, y: str) -> None:
     """Name both axes."""
     axes.set_xlabel(x, fontsize=10, color=INK, labelpad=5, loc="center")
     axes.set_ylabel(y, fontsize=10, color=INK, labelpad=5, loc="center")
 
 
-def scale(axis: Axis, low: float, high: float, *, margin: float = 0.04, nbins: int = 6) -> None:
-    """Let an axis run from ``low`` to ``high`` with a margin, with round numbers for ticks."""
+def scale(axis: Axis, low: float, high: float, *, margin: float = 0.04, nbins: int = 6, whole: bool = False) -> None:
+    """Let an axis run from ``low`` to ``high`` with a margin, with round numbers for ticks, or with whole ones."""
     span = high - low
     if span <= 1e-9 * max(abs(low), abs(high)):  # nothing to spread: one value, or values that print alike
         span = abs(high) or 1.0
     low, high = low - margin * span, high + margin * span
     if low == high:  # a value so small that its margin is lost
         low, high = low - 0.5, high + 0.5
-    round_numbers = MaxNLocator(nbins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    ticks = [float(tick) for tick in round_numbers if low <= tick <= high]
+    locator = MaxNLocator(nbins, steps=[1, 2, 2.5, 5, 10], integer=whole, min_n_ticks=1 if whole else 2)
+    ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
     axis.set_ticks(ticks, labels=_tick_labels(ticks))
     set_limits = axis.axes.set_xlim if isinstance(axis, XAxis) else axis.axes.set_ylim
     set_limits(low, high)

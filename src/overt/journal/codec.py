@@ -27,6 +27,7 @@ from overt.records import (
     Owner,
     Param,
     Record,
+    Row,
     RunEnd,
     RunSpec,
     Seal,
@@ -149,6 +150,12 @@ def _to_line(record: Record | SegmentHead) -> dict[str, Any]:
             return {"t": "artifact", **_from_artifact(record)}
         case Figure():
             return {"t": "figure", "path": record.path, "kind": record.kind, **_from_blob(record.blob)}
+        case Row():
+            cells = {
+                name: str(cell) if isinstance(cell, float) and not math.isfinite(cell) else cell
+                for name, cell in record.cells.items()
+            }
+            return {"t": "row", "path": record.path, "cells": cells, "ms": record.time_ms}
         case Model():
             return {
                 "t": "model",
@@ -310,6 +317,16 @@ def _dataset(fields: Mapping[str, Any]) -> Dataset:
     return Dataset(*(_text(fields, name) for name in names))
 
 
+def _row(fields: Mapping[str, Any]) -> Row:
+    path, cells = _path(fields, "path"), _mapping(fields, "cells")
+    if not path.endswith(".csv"):
+        raise BadLine(f"the path of a table must end in .csv (got {path!r})")
+    for name, cell in cells.items():
+        if not isinstance(cell, str | int | float | None):
+            raise BadLine(f"cell {name!r} must be a number, a text or nothing (got {type(cell).__name__})")
+    return Row(path, cells, _time(fields, "ms"))
+
+
 def _model(fields: Mapping[str, Any]) -> Model:
     requirements = _list(fields, "requirements")
     if not all(isinstance(line, str) for line in requirements):
@@ -380,6 +397,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record | SegmentHead]] = {
     "dataset": _dataset,
     "artifact": _artifact,
     "figure": lambda fields: Figure(_path(fields, "path"), _text(fields, "kind"), _blob(fields)),
+    "row": _row,
     "model": _model,
     "lost": lambda fields: Lost(_whole(fields, "count"), _text(fields, "reason")),
     "end": _end,

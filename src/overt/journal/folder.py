@@ -27,6 +27,8 @@ _ATTEMPT = re.compile(r"journal\.attempt-([1-9][0-9]{0,8})\.jsonl")
 DELIVERED = "delivered.json"
 REJECTED = "rejected.jsonl"
 LOCK = "lock"
+GONE = ".delivered"
+"""What the name of a run's folder ends in once it is only to be removed."""
 
 
 def run_folder(base: Path, key: str) -> Path:
@@ -49,7 +51,8 @@ def iter_run_folders(base: Path) -> Iterator[Path]:
     """The run folders below ``base``, oldest first; a link to a folder elsewhere is none of them."""
     runs = base / "runs"
     if runs.is_dir():
-        yield from sorted((p for p in runs.iterdir() if p.is_dir() and not p.is_symlink()), key=_age)
+        folders = (path for path in runs.iterdir() if path.is_dir() and not path.is_symlink())
+        yield from sorted((path for path in folders if not path.name.endswith(GONE)), key=_age)
 
 
 def _age(folder: Path) -> tuple[int, str]:

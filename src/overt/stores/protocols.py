@@ -5,11 +5,24 @@ Everything here is called by delivery, never by a training loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from overt.records import Attempt, Batchable, EndStatus, Metric, Model, RunDetails, RunSpec, RunSummary
+from overt.filters import Condition, Order
+from overt.records import (
+    Attempt,
+    Batchable,
+    EndStatus,
+    FetchedModel,
+    Metric,
+    Model,
+    ModelVersion,
+    Promotion,
+    RunDetails,
+    RunSpec,
+    RunSummary,
+)
 
 
 @runtime_checkable
@@ -78,6 +91,14 @@ class ResumableStore(Protocol):
 
 
 @runtime_checkable
+class SealableStore(Protocol):
+    """A store that does something once for a run of which nothing more is expected."""
+
+    def seal(self, run_id: str) -> None:
+        """Make the run final as it is now. It may be changed and sealed again; repeating it changes nothing."""
+
+
+@runtime_checkable
 class ProbeStore(Protocol):
     """A store that can be asked whether it works, so that one record's or one run's trouble is told from its own.
 
@@ -113,5 +134,98 @@ class QueryStore(Protocol):
     def read_run(self, run_id: str) -> RunDetails:
         """Everything that the store holds of one run, contents of files excepted."""
 
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """Every point of one series, under the name that it was recorded with; none for a metric that it has not."""
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Content of one artifact; ``ArtifactNotFound`` if the run has none at ``path``."""
+
+
+@runtime_checkable
+class PointsStore(Protocol):
+    """A store that gives all series of a run at once for what one costs."""
+
+    def iter_all_points(self, run_id: str) -> Iterator[Metric]:
+        """Every point of every series of the run."""
+
+
+@runtime_checkable
+class SearchStore(Protocol):
+    """A store that filters and sorts by itself, so that what is not asked for need not travel.
+
+    Without this ability runs are filtered and sorted where they are asked for, over ``QueryStore.iter_runs``.
+
+    Errors
+        As in :class:`QueryStore`.
+    """
+
+    def search_runs(
+        self,
+        *,
+        experiment: str | None = None,
+        conditions: Sequence[Condition] = (),
+        order: Sequence[Order] = (),
+        limit: int | None = None,
+    ) -> Iterator[RunSummary]:
+        """Runs of one experiment, or of all, for which all conditions hold, as :func:`overt.filters.in_order` sorts."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """A store that gives models back.
+
+    Errors
+        ``StoreUnavailable`` and ``StoreRejected`` as in :class:`Store`, and ``ModelNotFound`` for what nothing in the
+        store answers to.
+    """
+
+    def fetch_model(self, uri: str, folder: Path) -> FetchedModel:
+        """Copy a model's files into ``folder``, which is empty, opening none of them.
+
+        ``uri`` is ``runs:/RUN/NAME``, and with a registry ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or
+        ``models:/ID``.
+        """
+
+    def load_code(self, fetched: FetchedModel, flavor: str) -> Any:
+        """Load a fetched model by its flavor's own loader, which may run any code that the model brings along."""
+
+
+@runtime_checkable
+class RegistryStore(ModelSource, Protocol):
+    """A store that knows registered models, their versions and aliases.
+
+    Repetition
+        Every verb may be repeated with equal arguments and leaves the same: a model is registered once under a name.
+    Threads and processes
+        No verb locks anything: an alias belongs to whoever moved it last.
+    Errors
+        ``StoreUnavailable`` and ``StoreRejected`` as in :class:`Store`, ``RunNotFound`` and ``ModelNotFound`` for what
+        nothing in the store answers to.
+    """
+
     def aliased_run_id(self, model: str, alias: str) -> str:
-        """Id of the run that made the version of a registered model which has this alias."""
+        """Id of the run that made the version of a registered model which has this alias; RunNotFound without one."""
+
+    def register_model(self, run_id: str, model: str, name: str) -> ModelVersion:
+        """Make the run's model called ``model`` a version of the registered model ``name``, or find that version."""
+
+    def describe_version(self, version: ModelVersion, *, description: str | None, tags: Mapping[str, str]) -> None:
+        """Replace the description unless it is None, and set ``tags``; other tags stay."""
+
+    def read_version(self, name: str, which: str) -> ModelVersion:
+        """The version that has the alias or the number ``which``."""
+
+    def iter_versions(self, name: str) -> Iterator[ModelVersion]:
+        """Every version of the registered model, newest first, each with its aliases, tags and promotions."""
+
+    def read_scores(self, version: ModelVersion, metric: str) -> Sequence[Metric]:
+        """Values of the metric that belong to the version's model, in order, each with its ``dataset``.
+
+        ``dataset`` is ``name#digest``, or None where it is unknown.
+        """
+
+    def record_promotion(self, promotion: Promotion) -> None:
+        """Keep a promotion with its version. One of the same alias and time replaces its ``state``, nothing else."""
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Have ``alias`` point to the version."""

@@ -18,6 +18,7 @@ from overt.stores.protocols import Store
 
 MLFLOW_DEFAULT = "sqlite:///mlflow.db"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_LIGHT = ("jsonl", "csv")
 _BARE = ("databricks", "databricks-uc")  # whole URIs, in MLflow's own spelling
 _USERINFO = re.compile(r"://[^/@]*(?::.*)?@")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.+-]*):")
@@ -45,16 +46,30 @@ def resolve(uri: str, *, directory: Path) -> str:
     if not scheme or scheme == "file":
         raise ConfigurationError(
             f"MLflow no longer takes plain folders as a store (got {uri!r}). Use a database file, such as "
-            f"store='{MLFLOW_DEFAULT}', or a server, such as store='http://localhost:5000'."
+            f"store='{MLFLOW_DEFAULT}', a server, such as store='http://localhost:5000', or overt's own plain files: "
+            "store='jsonl:experiments'."
         )
+    if scheme in _LIGHT:
+        return _resolve_light(scheme, uri.partition(":")[2], directory)
     if scheme.partition("+")[0] == "sqlite" and uri.startswith(f"{scheme}:///"):
         path, _, query = uri.removeprefix(f"{scheme}:///").partition("?")
         absolute = os.path.abspath(directory / path)
         return f"{scheme}:///{absolute}" + (f"?{query}" if query else "")
     if not is_mlflow(uri) and scheme not in _plugins():
-        known = ", ".join(["http", "https", *_DATABASES, "databricks", *sorted(_plugins())])
+        known = ", ".join(["http", "https", *_DATABASES, "databricks", *_LIGHT, *sorted(_plugins())])
         raise ConfigurationError(f"`store` must be a URI of a known kind ({known}) or a Store (got {uri!r}).")
     return uri
+
+
+def light_path(uri: str) -> Path | None:
+    """What a resolved ``uri`` of a light store names, a folder or a CSV file; None for any other store."""
+    scheme, _, path = uri.partition(":")
+    return Path(path) if scheme in _LIGHT else None
+
+
+def folder_beside(path: Path) -> Path:
+    """Where the runs of a light store are whole: beside its table, or the folder itself."""
+    return path.with_suffix(".runs") if path.suffix == ".csv" else path
 
 
 def is_mlflow(uri: str) -> bool:
@@ -78,13 +93,34 @@ def check_installed(uri: str) -> None:
     """
     if is_mlflow(uri) and not is_installed("mlflow"):
         raise ConfigurationError(
-            f"delivering to {public_name(uri)} needs MLflow: pip install 'overt[mlflow]'. To record here and deliver "
-            "from another machine, set delivery='manual' and run `overt sync` there."
+            f"delivering to {public_name(uri)} needs MLflow: pip install 'overt[mlflow]'. To do without, record into "
+            "plain files with store='jsonl:experiments', or set delivery='manual' and run `overt sync` elsewhere."
+        )
+
+
+def check_writable(uri: str) -> None:
+    """Raise at once if a light store's place cannot be written to.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming what is in the way.
+    """
+    path = light_path(uri)
+    if path is None:
+        return
+    above = next(place for place in (path.parent if path.suffix == ".csv" else path, *path.parents) if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ConfigurationError(
+            f"`store` must be a place that can be written to, and {above} is not: make it writable, or choose another "
+            f"(got {uri!r})."
         )
 
 
 def public_name(uri: str) -> str:
     """``uri`` without user, password and query: what may be shown and written down."""
+    if light_path(uri):  # a path may have "?" and "#" in it, and holds no credentials
+        return uri
     if is_database(uri):  # SQLAlchemy takes passwords as they are, with "/", "?" and "#" in them
         uri = _USERINFO.sub("://", uri)
     parts = urlsplit(uri)
@@ -109,9 +145,31 @@ def open_store(uri: str) -> Store:
         if not isinstance(store, Store):
             raise ConfigurationError(f"the overt.stores entry point {scheme!r} must give a Store (got {type(store)}).")
         return store
+    if (path := light_path(uri)) is not None:
+        return _open_light(scheme, path)
     from overt.stores.mlflow.store import MlflowStore
 
     return MlflowStore.open(uri)
+
+
+def _open_light(scheme: str, path: Path) -> Store:
+    from overt.stores.csv import CsvStore
+    from overt.stores.jsonl import JsonlStore
+
+    return JsonlStore(path) if scheme == "jsonl" else CsvStore(path)
+
+
+def _resolve_light(scheme: str, path: str, directory: Path) -> str:
+    """URI of a light store whose path is absolute and names what it should: a folder, or a CSV file."""
+    example = "jsonl:experiments" if scheme == "jsonl" else "csv:experiments.csv"
+    wanted = "a folder" if scheme == "jsonl" else "a file whose name ends in .csv"
+    if path.startswith("//") and not path.startswith("///"):
+        raise ConfigurationError(f"`store` must be {scheme}: and a path, such as {example!r} (got {scheme}:{path!r}).")
+    place = Path(os.path.abspath(directory / Path("/" + path.lstrip("/") if path[:1] == "/" else path).expanduser()))
+    is_right = place.suffix == ".csv" if scheme == "csv" else place.suffix not in (".csv", ".jsonl")
+    if not path or not is_right or (place.exists() and place.is_dir() != (scheme == "jsonl")):
+        raise ConfigurationError(f"`store` must name {wanted} behind {scheme}:, such as {example!r} (got {path!r}).")
+    return f"{scheme}:{place}"
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -25,7 +25,7 @@ from overt.journal.codec import decode
 from overt.journal.series import Series
 from overt.links import null_run
 from overt.process import users_line
-from overt.records import Attempt, Blob, Figure, Record, RunEnd, RunSpec, SegmentHead
+from overt.records import Attempt, Blob, Figure, Record, Row, RunEnd, RunSpec, SegmentHead
 from overt.run import Run
 from overt.stores.memory import MemoryRun, MemoryStore
 
@@ -87,11 +87,17 @@ class _MemoryWriter:
     def __init__(self, store: MemoryStore, spec: RunSpec, attempt: Attempt) -> None:
         self.attempt = attempt
         self._blobs: dict[str, bytes] = {}
+        self._rows: list[Row] = []
         self.lock = threading.RLock()
         self.run_id = store.create_run(spec)
         self._run = store.runs[self.run_id]
         self.projection = Projection(
-            store, self.run_id, open_blob=self._open_blob, draw=_undrawn, on_reject=self._refuse
+            store,
+            self.run_id,
+            open_blob=self._open_blob,
+            rows_of=lambda path: [row for row in self._rows if row.path == path],
+            draw=_undrawn,
+            on_reject=self._refuse,
         )
         self._attempts = Attempts(store, self.run_id)
         self._attempts.begin(attempt)
@@ -100,9 +106,12 @@ class _MemoryWriter:
         """Take one record."""
         record = decode(line)
         assert not isinstance(record, SegmentHead)
-        if isinstance(record, Figure):
-            self._run.figures[record.path] = record
-        else:
+        with self.lock:
+            if isinstance(record, Figure):
+                self._run.figures[record.path] = record
+                return True
+            if isinstance(record, Row):
+                self._rows.append(record)
             self.projection.send(self._attempts.iter_standing([record], self.attempt))
         return True
 

@@ -216,6 +216,7 @@ def test_a_pipelines_final_step_is_also_named_bare_where_it_is_free() -> None:
     assert params["verbose"] == "False"  # the Pipeline's own
     assert "with_mean" not in params
     assert params["model_type"] == "LogisticRegression"
+    assert params["model_class"] == "sklearn.pipeline.Pipeline"
 
 
 def test_a_search_names_its_best_estimators_params() -> None:
@@ -237,7 +238,11 @@ def test_a_pipeline_that_ends_in_passthrough_is_its_own_type() -> None:
 
 
 def test_an_estimator_that_refuses_still_has_a_type() -> None:
-    assert estimator_params(BrokenEstimator(), name="b") == {"model_type": "BrokenEstimator", "model_name": "b"}
+    assert estimator_params(BrokenEstimator(), name="b") == {
+        "model_type": "BrokenEstimator",
+        "model_name": "b",
+        "model_class": f"{__name__}.BrokenEstimator",
+    }
 
 
 class Client(LogisticRegression):

@@ -51,6 +51,7 @@ def test_a_change_is_a_diff_that_git_can_apply(repository: Path) -> None:
     (repository / "new file.py").write_text("")
     (repository / "sub").mkdir()
     git(repository, "config", "diff.noprefix", "true")
+    git(repository, "config", "diff.context", "0")
     git(repository, "config", "color.ui", "always")
     found = source(repository / "sub", [])
     assert found.dirty is True

@@ -13,7 +13,20 @@ from overt.cli.text import duration, few_metrics, one_line, plain, size
 from overt.errors import RunNotFound
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
-ALL = ("runs", "show", "ui", "sync", "doctor")
+ALL = (
+    "runs",
+    "show",
+    "best",
+    "compare",
+    "audit",
+    "register",
+    "promote",
+    "reproduce",
+    "ui",
+    "sync",
+    "import",
+    "doctor",
+)
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,7 +105,7 @@ def test_a_wrong_store_is_one_line(command: tuple[str, ...], store: str, overt: 
 
 @pytest.mark.parametrize("command", [("runs",), ("show", "last"), ("ui",)])
 def test_reading_makes_no_database(command: tuple[str, ...], overt: Overt, tmp_path: Path) -> None:
-    assert "there is no database at" in overt.fails(*command, "--store", "sqlite:///typo.db")
+    assert "there is nothing at" in overt.fails(*command, "--store", "sqlite:///typo.db")
     assert not any(tmp_path.glob("*.db"))
 
 
@@ -125,3 +138,13 @@ def test_sizes_are_in_the_unit_that_suits() -> None:
 
 def test_held_out_scores_are_shown_before_those_of_the_training_set() -> None:
     assert few_metrics({"training_accuracy": 1.0, "a": 2.0, "f1_score": 0.5}, 2) == "f1_score 0.5, a 2"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_answer_that_cannot_be_written_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "runs").mkdir()
+    command = [sys.executable, "-m", "overt", "runs", "--store", "jsonl:runs", *options]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "overt: the answer cannot be written: No space left on device\n")

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.cli.conftest import ONE_RUN, VANISHED_RUN, Overt, Record, journals
 
 from overt.errors import RunNotFound
-from overt.query import find_run, open_query
+from overt.query.finding import find_run, open_query
 from overt.stores.mlflow import query
 
 DEAD = "http://127.0.0.1:9"

@@ -24,12 +24,14 @@ from overt.records import (
     Metric,
     Param,
     Record,
+    Row,
     RunEnd,
     RunSpec,
     Seal,
     SegmentHead,
     Tag,
 )
+from overt.stores.jsonl import JsonlStore
 from overt.stores.memory import MemoryStore
 from overt.testing import FlakyStore
 
@@ -49,6 +51,31 @@ def write(folder: Path, *records: Record, spec: RunSpec = SPEC) -> JournalWriter
         writer.append(encode(record))
     writer.close()
     return writer
+
+
+def test_a_run_is_final_for_its_store_only_when_what_surrounds_it_was_captured(folder: Path, tmp_path: Path) -> None:
+    store = JsonlStore(tmp_path / "runs")
+    write(folder, Tag("a", "b"), END, Seal())
+    delivery = new(folder, store)
+    delivery.deliver(is_captured=False)
+    assert not store.lines.exists()
+    delivery.deliver()
+    assert len(store.lines.read_bytes().splitlines()) == 1
+
+
+def test_a_deliverer_that_dies_while_it_removes_a_journal_leaves_nothing_to_deliver(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, Tag("a", "b"), END, Seal())
+    delivery = new(folder, MemoryStore())
+    delivery.deliver()
+    with monkeypatch.context() as patch:
+        patch.setattr("overt.delivery.deliver.shutil.rmtree", lambda path, **keywords: (path / MAIN_SEGMENT).unlink())
+        assert delivery.remove_if_safe(is_over=False)
+    assert not folder.exists()
+    assert len(list(folder.parent.iterdir())) == 1, "what was being removed"
+    assert list(sync(folder.parent.parent, store_of=lambda spec: "sqlite:///never.db")) == []
+    assert list(folder.parent.iterdir()) == []
 
 
 def metric(number: int) -> Metric:
@@ -211,6 +238,20 @@ def test_a_record_that_came_after_the_delivery_keeps_the_journal(folder: Path) -
     writer.append(encode(metric(1)))
     writer.close()
     assert not delivery.remove_if_safe(is_over=False)
+
+
+def test_rows_of_all_segments_are_one_table_each_and_later_ones_join_them(folder: Path) -> None:
+    store = MemoryStore()
+    writer = write(folder, Row("a.csv", {"n": 1}, 10), Row("b.csv", {"m": 9}, 11))
+    delivery = new(folder, store)
+    delivery.deliver()
+    worker = JournalWriter(folder, SPEC, segment="journal.7-abcdef.jsonl")
+    worker.append(encode(Row("a.csv", {"n": 0, "x": "y"}, 5)))
+    worker.close()
+    writer.append(encode(Row("a.csv", {"n": 2}, 20)))
+    writer.close()
+    new(folder, store).deliver()
+    assert store.runs[KEY].artifacts == {"a.csv": b"n,x\n0,y\n1,\n2,\n", "b.csv": b"m\n9\n"}
 
 
 def test_files_with_the_same_path_arrive_in_their_order(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overt.delivery.messages import Watch, from_line
+from overt.delivery.messages import Delivered, Watch, from_line
 from overt.delivery.supervisor import CourierProcess, Deliveries
 
 NO_PROCESS = 2**31 - 1
@@ -51,3 +51,37 @@ def test_what_is_said_to_a_new_courier_never_goes_to_the_dead_one(tmp_path: Path
     courier.is_over = True
     for descriptor in (outbox, dead_inbox, inbox):
         os.close(descriptor)
+
+
+def test_a_journal_that_is_just_being_removed_has_arrived_only_when_the_courier_says_so(tmp_path: Path) -> None:
+    deliveries = Deliveries(lambda trouble: None)
+    folder = tmp_path / "key"
+    folder.mkdir()
+    (folder / "journal.jsonl").write_bytes(b"0123456789")
+    deliveries.add(Watch(str(folder), "store", False))
+    deliveries.hear(Delivered("key", "1", {"journal.jsonl": 5}))
+    (folder / "journal.jsonl").unlink()
+    assert deliveries.undelivered() == [folder]
+    folder.rmdir()
+    assert deliveries.undelivered() == [folder]
+    deliveries.hear(Delivered("key", "1", {"journal.jsonl": 10}, {"model": "models:/m"}, removed=True))
+    assert deliveries.undelivered() == []
+
+
+def test_the_log_is_opened_in_a_folder_that_is_removed_between_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / ".overt" / "courier.log"
+    courier = CourierProcess(Deliveries(lambda trouble: None), lambda reason: None, log=log)
+    make, removed = Path.mkdir, []
+
+    def make_and_lose(self: Path, *args: object, **keywords: object) -> None:
+        make(self, *args, **keywords)  # type: ignore[arg-type]
+        if not removed:
+            removed.append(self)
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    os.close(courier._open_log())
+    assert removed == [log.parent]
+    assert log.exists()

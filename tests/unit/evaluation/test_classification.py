@@ -51,6 +51,9 @@ def test_binary_metrics_equal_those_of_scikit_learn(weighted: bool) -> None:
             "precision": metrics.precision_score(y, predicted, sample_weight=w),
             "recall": metrics.recall_score(y, predicted, sample_weight=w),
             "f1_score": metrics.f1_score(y, predicted, sample_weight=w),
+            "precision_weighted": metrics.precision_score(y, predicted, average="weighted", sample_weight=w),
+            "recall_weighted": metrics.recall_score(y, predicted, average="weighted", sample_weight=w),
+            "f1_weighted": metrics.f1_score(y, predicted, average="weighted", sample_weight=w),
             "roc_auc": metrics.roc_auc_score(y, proba[:, 1], sample_weight=w),
             "average_precision": metrics.average_precision_score(y, proba[:, 1], sample_weight=w),
             "log_loss": metrics.log_loss(y, proba, sample_weight=w),
@@ -75,8 +78,11 @@ def test_multiclass_metrics_are_weighted_averages(load: Any, n_features: int | N
     w = weights(len(y)) if weighted else None
     report = classify(y, predicted, scores=proba, classes=model.classes_, sample_weight=w)
     average: dict[str, Any] = {"average": "weighted", "sample_weight": w}
+    pairs = {} if weighted else {"roc_auc_ovo": metrics.roc_auc_score(y, proba, multi_class="ovo", average="weighted")}
+    assert any("roc_auc_ovo is left out" in note for note in report.notes) == weighted
     assert report.metrics == pytest.approx(
         {
+            **pairs,
             "accuracy": metrics.accuracy_score(y, predicted, sample_weight=w),
             "balanced_accuracy": metrics.balanced_accuracy_score(y, predicted, sample_weight=w),
             "precision": metrics.precision_score(y, predicted, **average),

@@ -58,6 +58,8 @@ def test_several_outputs_have_averages_and_metrics_of_their_own(weighted: bool) 
         single["max_error"] = metrics.max_error(data.target[:, i], predicted[:, i])
         assert report.tables["regression_report"][name] == pytest.approx(single, rel=1e-12)
     assert report["max_error"] == np.abs(data.target - predicted).max()
+    pooled = metrics.mean_squared_error(data.target, predicted, sample_weight=weight) ** 0.5
+    assert report["rmse_pooled"] == pytest.approx(pooled, rel=1e-12)
     assert json.loads(dict(report.iter_files())["regression_report.json"]) == report.tables["regression_report"]
 
 

@@ -10,7 +10,8 @@ import math
 import subprocess
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from overt.evaluation.importances import importances
 from overt.evaluation.regression import regress
 from overt.evaluation.report import FigureSpec
 from overt.figures import KINDS, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 matplotlib = pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
@@ -47,7 +51,28 @@ def all_specs() -> list[FigureSpec]:
         cluster(X[:50], np.arange(50) % 4 - 1),
     ]
     figures = [figure for report in reports for figure in report.iter_figures()]
-    return [*figures, importances([f"feature {i}" for i in range(40)], rng.normal(size=40))[1]]
+    figures += [importances([f"feature {i}" for i in range(40)], rng.normal(size=40))[1]]
+    return [*figures, FigureSpec("search_scores.png", "search_scores", search_of(a_search()))]
+
+
+def a_search() -> list[tuple[float | None, dict[str, Any]]]:
+    """Mean score and parameters of candidates: one that failed, one without ``max_depth``."""
+    depths: list[Any] = [2, 4, None, 8]
+    found = [(0.7 + 0.01 * i + 0.02 * j, {"alpha": 10.0**-i, "max_depth": depths[j], "kind": "ab"[i % 2]})
+             for i in range(5) for j in range(4)]  # fmt: skip
+    return [*found, (None, {"alpha": 1.0, "max_depth": 3, "kind": "b"})]
+
+
+def search_of(candidates: list[tuple[float | None, dict[str, Any]]], **changed: Any) -> dict[str, Any]:
+    scores = [score for score, _ in candidates]
+    return {
+        "scorer": "accuracy",
+        "scores": scores,
+        "stds": [None if score is None else 0.02 for score in scores],
+        "best": max(range(len(scores)), key=lambda index: scores[index] or -1.0),
+        "n_candidates": len(candidates),
+        "panels": [{"param": name, "values": [params[name] for _, params in candidates]} for name in candidates[0][1]],
+    } | changed
 
 
 SPECS = all_specs()
@@ -115,6 +140,8 @@ def test_any_name_is_drawn_without_a_warning(name: str) -> None:
         draw("feature_importances", {"names": [name], "values": [1.0], "n_features": 1})
         curve = {"name": name, "auc": 0.5, "false_positive_rate": [0.0, 1.0], "true_positive_rate": [0.0, 1.0]}
         draw("roc_curve", {"curves": [curve]})
+        candidates: Any = [(0.5, {name: name}), (0.6, {name: 1.0})]
+        draw("search_scores", search_of(candidates, scorer=name))
 
 
 def test_mathematics_in_a_name_stays_letters() -> None:
@@ -148,6 +175,116 @@ def test_numbers_of_any_size_have_axes(values: list[float]) -> None:
     output = {"name": "y", "actual": values, "predicted": values, "histogram": {"edges": [0.0, 1.0], "counts": [1]}}
     draw("predicted_vs_actual", {"outputs": [output]})
     draw("residuals", {"outputs": [output]})
+    draw("search_scores", search_of([(value, {"a": value}) for value in values]))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], Figure]:
+    """Draws, and gives the figure as matplotlib was handed it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figures: list[Figure] = []
+    print_png = FigureCanvasAgg.print_png
+
+    def follow(canvas: Any, *args: Any, **kwargs: Any) -> None:
+        figures.append(canvas.figure)
+        print_png(canvas, *args, **kwargs)
+
+    def draw_it(kind: str, data: Any) -> Figure:
+        draw(kind, data)
+        return figures[-1]
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", follow)
+    return draw_it
+
+
+def points_of(axes: Any, *, best: bool) -> list[tuple[float, float]]:
+    from overt.figures.canvas import PALETTE
+
+    colour = PALETTE[1 if best else 0]
+    lines = [line for line in axes.get_lines() if line.get_markerfacecolor() == colour]
+    return [(float(x), float(y)) for line in lines for x, y in line.get_xydata()]
+
+
+def labels_of(axis: Any) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_a_failed_candidate_is_counted_and_not_drawn(drawn: Callable[[str, Any], Figure]) -> None:
+    data = search_of([(0.5, {"alpha": 1.0}), (0.8, {"alpha": 2.0}), (None, {"alpha": 3.0})])
+    figure = drawn("search_scores", data)
+    assert figure.get_suptitle() == "Mean accuracy\n3 candidates, 1 failed, best 0.8"
+    assert points_of(figure.axes[0], best=False) == [(1.0, 0.5)]
+    assert points_of(figure.axes[0], best=True) == [(2.0, 0.8)]
+    none_is_left = {**data, "scores": [None] * 3, "best": None}
+    assert drawn("search_scores", none_is_left).get_suptitle() == "Mean accuracy\n3 candidates, 3 failed"
+
+
+def test_a_candidate_without_the_parameter_is_left_out_of_its_panel_only(drawn: Callable[[str, Any], Figure]) -> None:
+    candidates: Any = [(0.5, {"a": 1.0, "b": "x"}), (0.6, {"a": None, "b": "y"}), (0.7, {"a": 2.0, "b": None})]
+    first, second = drawn("search_scores", search_of(candidates)).axes
+    assert points_of(first, best=False) == [(1.0, 0.5)]
+    assert points_of(second, best=False) == [(0.0, 0.5), (1.0, 0.6)]
+    assert labels_of(second.xaxis) == ["x", "y"]
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_a_parameter_has_a_logarithmic_axis_beyond_a_factor_of_100(drawn: Callable[[str, Any], Figure]) -> None:
+    def axis_of(*values: float) -> Any:
+        return drawn("search_scores", search_of([(0.5, {"a": value}) for value in values])).axes[0]
+
+    assert [x for x, _ in points_of(axis_of(0.001, 1.0, 10.0), best=False)] == [0.0, 1.0]
+    assert labels_of(axis_of(0.001, 1.0, 10.0).xaxis) == ["0.001", "0.01", "0.1", "1", "10"]
+    assert labels_of(axis_of(1e-6, 1e6).xaxis) == ["1e-6", "0.001", "1", "1000", "1e6"]
+    assert [x for x, _ in points_of(axis_of(3.0, 1.0, 100.0), best=False)] == [1.0, 100.0]
+    assert [x for x, _ in points_of(axis_of(5.0, 0.0, 1000.0), best=False)] == [0.0, 1000.0]
+
+
+def test_a_whole_number_has_whole_ticks(drawn: Callable[[str, Any], Figure]) -> None:
+    def ticks_of(*values: float) -> list[str]:
+        return labels_of(drawn("search_scores", search_of([(0.5, {"a": value}) for value in values])).axes[0].xaxis)
+
+    assert ticks_of(1.0, 3.0, 11.0) == ["2", "4", "6", "8", "10"]
+    assert ticks_of(1.0, 3.0) == ["1", "2", "3"]
+    assert ticks_of(3.0) == ["3"]
+    assert ticks_of(1.0, 1.5, 2.0) == ["1.0", "1.2", "1.4", "1.6", "1.8", "2.0"]
+
+
+def test_of_many_categories_20_are_drawn_and_the_best_among_them(drawn: Callable[[str, Any], Figure]) -> None:
+    candidates: Any = [(i / 100, {"a": f"v{i}"}) for i in range(35)]
+    axes = drawn("search_scores", search_of(candidates)).axes[0]
+    assert labels_of(axes.xaxis) == [*(f"v{i}" for i in range(19)), "v34"]
+    assert axes.get_xlabel() == "a (20 of 35 values)"
+    assert points_of(axes, best=True) == [(19.0, 0.34)]
+
+
+def test_what_a_search_figure_leaves_out_is_said(drawn: Callable[[str, Any], Figure]) -> None:
+    data = search_of([(0.5, {f"p{i}": 1.0 for i in range(8)})], n_candidates=4_000)
+    figure = drawn("search_scores", data)
+    assert figure.get_suptitle() == "Mean accuracy\n1 of 4,000 candidates, best 0.5, 6 of 8 parameters"
+    assert [axes.get_xlabel() for axes in figure.axes] == [f"p{i}" for i in range(6)]
+
+
+def test_a_search_figure_needs_a_parameter_and_a_value_for_each_candidate() -> None:
+    with pytest.raises(RecordError, match="at least one parameter"):
+        draw("search_scores", search_of([(0.5, {})]))
+    for values in ([], [1.0, 2.0]):
+        with pytest.raises(RecordError, match="one for each of 1 candidates"):
+            draw("search_scores", search_of([(0.5, {"a": 1.0})], panels=[{"param": "a", "values": values}]))
+
+
+def test_candidates_of_one_category_stand_side_by_side(drawn: Callable[[str, Any], Figure]) -> None:
+    axes = drawn("search_scores", search_of([(0.1 * i, {"a": "xxy"[i]}) for i in range(3)])).axes[0]
+    assert points_of(axes, best=False) == [(-0.125, 0.0), (0.125, 0.1)]
+
+
+@pytest.mark.parametrize("n_panels", [1, 2, 4, 6])
+def test_panels_of_a_search_figure_do_not_overlap(drawn: Callable[[str, Any], Figure], n_panels: int) -> None:
+    figure = drawn("search_scores", search_of([(0.5, {f"p{i}": "a rather long value" for i in range(n_panels)})]))
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert len(boxes) == n_panels
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
 
 
 BAD = [None, [], 3, "x", True, float("nan"), 1e101, 10**400, {}, {"a": 1}, [[]], [None], ["x"] * 3, object()]
@@ -257,6 +394,10 @@ def is_as_good(data: Any, path: tuple[Any, ...], value: Any) -> bool:
         old = old[key]
     if path == ("curves",):
         return bool(value == [])
+    if path in {("scores", 0), ("stds", 0), ("panels", 0, "values", 0)}:
+        return value is None or value == 3 or value != value or (path[0] == "panels" and value == "x")
+    if path == ("best",):
+        return value is None or (type(value) is int and value == 3)
     if path[-1] in {"auc", "average_precision", "prevalence"}:
         return value is None or value == 3 or (isinstance(value, float) and math.isnan(value))
     if isinstance(old, bool | str):

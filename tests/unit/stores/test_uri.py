@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import overt
 from overt.errors import ConfigurationError
-from overt.stores.uri import is_mlflow, public_name, resolve
+from overt.stores.csv import CsvStore
+from overt.stores.jsonl import JsonlStore
+from overt.stores.uri import check_writable, is_mlflow, open_store, public_name, resolve
 
 HERE = Path("/home/me/project")
 
@@ -17,6 +20,11 @@ HERE = Path("/home/me/project")
         ("sqlite:///../other/mlflow.db", "sqlite:////home/me/other/mlflow.db"),
         ("sqlite:////abs/mlflow.db", "sqlite:////abs/mlflow.db"),
         ("sqlite:///a.db?timeout=5", "sqlite:////home/me/project/a.db?timeout=5"),
+        ("jsonl:./experiments", "jsonl:/home/me/project/experiments"),
+        ("jsonl:../other runs", "jsonl:/home/me/other runs"),
+        ("jsonl:///abs/runs", "jsonl:/abs/runs"),
+        ("JSONL:/abs/runs?#", "jsonl:/abs/runs?#"),
+        ("csv:experiments.csv", "csv:/home/me/project/experiments.csv"),
         ("http://localhost:5000", "http://localhost:5000"),
         ("postgresql+psycopg://u:p@h/db", "postgresql+psycopg://u:p@h/db"),
         ("databricks", None),
@@ -68,3 +76,39 @@ def test_what_mlflow_takes_is_told_by_the_scheme() -> None:
         map(is_mlflow, ["http://h", "HTTPS://h", "sqlite:///a.db", "mysql+pymysql://h/db", "databricks://profile"])
     )
     assert not any(map(is_mlflow, ["jsonl:runs", "ftp://h", "memory:"]))
+
+
+@pytest.mark.parametrize(
+    "uri", ["jsonl:", "jsonl://host/runs", "jsonl:runs.jsonl", "csv:experiments", "csv:", "csv:file"]
+)
+def test_a_light_store_that_names_no_place_of_its_kind_says_what_one_looks_like(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"'(jsonl:experiments|csv:experiments\.csv)'"):
+        resolve(uri, directory=tmp_path)
+
+
+def test_a_file_where_the_folder_of_a_light_store_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "runs.csv").mkdir()
+    for uri in ("jsonl:file", "csv:runs.csv"):
+        with pytest.raises(ConfigurationError, match="`store` must name"):
+            resolve(uri, directory=tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["jsonl:file/runs", "csv:file/runs.csv"])
+def test_a_place_that_cannot_be_written_to_raises_when_a_run_starts(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    resolved = resolve(uri, directory=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"can be written to, and .*file is not"):
+        check_writable(resolved)
+    with pytest.raises(ConfigurationError, match=r"can be written to"):
+        overt.start_run("r", tracker=overt.Tracker(store=uri))
+
+
+def test_the_path_of_a_light_store_is_no_url(tmp_path: Path) -> None:
+    uri = resolve("jsonl:a?b#c@d", directory=tmp_path)
+    assert public_name(uri) == uri
+    store = open_store(uri)
+    assert isinstance(store, JsonlStore)
+    assert store.folder == tmp_path / "a?b#c@d"
+    assert isinstance(open_store(resolve("csv:a.csv", directory=tmp_path)), CsvStore)

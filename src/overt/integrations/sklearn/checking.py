@@ -18,6 +18,8 @@ from sklearn.model_selection import check_cv
 
 from overt.errors import ConfigurationError
 from overt.integrations.sklearn.crossval import named_scorers
+from overt.integrations.sklearn.histories import can_be_staged
+from overt.integrations.sklearn.search import may_search
 from overt.journal.codec import is_safe_path
 
 _RESERVED = re.compile(r"(cv|training)(_.*)?|eval_\d+", re.DOTALL)
@@ -33,6 +35,35 @@ def check_is_flag(name: str, value: object) -> None:
     """Refuse what only looks true: a text such as ``"no"``."""
     if not isinstance(value, bool | numpy.bool_):
         raise ConfigurationError(f"`{name}` must be True or False (got {shown(value)}).")
+
+
+def check_eval_set(estimator: Any, eval_set: Any) -> None:
+    """Refuse what is no pair of data, and data for an estimator that has no stages to score it after."""
+    if eval_set is None:
+        return
+    if not isinstance(eval_set, tuple | list) or len(eval_set) != 2:
+        raise ConfigurationError(
+            f"`eval_set` must be a pair of held-out data, (X_val, y_val) (got {shown(type(eval_set).__name__)})."
+        )
+    if not can_be_staged(estimator):
+        raise ConfigurationError(
+            f"`eval_set` is scored stage by stage, which needs staged_predict (got a {type(estimator).__name__}, which "
+            f'has none); score it after the fit: evaluate(X_val, y_val, name="val").'
+        )
+
+
+def check_child_runs(estimator: Any, child_runs: object) -> None:
+    """Refuse what is no number of candidates, and candidates of what has none."""
+    is_count = isinstance(child_runs, Integral) and not isinstance(child_runs, bool) and int(child_runs) >= 0
+    if not is_count and child_runs != "all":
+        raise ConfigurationError(
+            f"`child_runs` must be how many of a search's candidates become runs of their own, a number from 0 up or "
+            f"'all' (got {shown(child_runs)})."
+        )
+    if child_runs != 0 and not may_search(estimator):
+        raise ConfigurationError(
+            f"`child_runs` is for searches such as GridSearchCV (got a {type(estimator).__name__}); leave it out."
+        )
 
 
 def check_register_as(register_as: object, *, log_model: bool) -> None:

@@ -83,7 +83,7 @@ def cross_validate_estimator(
     )
     scores = {name.removeprefix("test_"): list(map(float, v)) for name, v in result.items() if name.startswith("test_")}
     if callable(scoring) and list(scores) == ["score"]:  # one that returns a dict has named its scores itself
-        scores = {_scorer_name(scoring): scores["score"]}
+        scores = {name_of_scorer(estimator, scoring): scores["score"]}
     n_folds = len(result["fit_time"])
     failed = tuple(fold for fold in range(n_folds) if any(math.isnan(values[fold]) for values in scores.values()))
     return CrossValidation(
@@ -97,15 +97,14 @@ def cross_validate_estimator(
 def named_scorers(estimator: Any, scoring: Any) -> dict[str, Any]:
     """``scoring`` in any of scikit-learn's forms as scorers by name; the estimator's own score if None."""
     if scoring is None:
-        name = "accuracy" if is_classifier(estimator) else "r2" if is_regressor(estimator) else "score"
-        return {name: check_scoring(estimator)}
+        return {name_of_scorer(estimator, None): check_scoring(estimator)}
     if isinstance(scoring, Mapping):
         return {str(name): check_scoring(estimator, scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, str) or callable(scoring):
         scoring = [scoring]
     scorers: dict[str, Any] = {}
     for scorer in scoring:
-        name = unique = _scorer_name(scorer)
+        name = unique = name_of_scorer(estimator, scorer)
         count = 1
         while unique in scorers:  # two of make_scorer(f1_score, average=…)
             count += 1
@@ -116,7 +115,10 @@ def named_scorers(estimator: Any, scoring: Any) -> dict[str, Any]:
     return scorers
 
 
-def _scorer_name(scorer: Any) -> str:
+def name_of_scorer(estimator: Any, scorer: Any) -> str:
+    """What the score of one scorer is called: its name or that of its function; None is the estimator's own score."""
+    if scorer is None:
+        return "accuracy" if is_classifier(estimator) else "r2" if is_regressor(estimator) else "score"
     if isinstance(scorer, str):
         return scorer
     function = getattr(scorer, "_score_func", scorer)

@@ -7,25 +7,32 @@ tracking; only the user's own mistakes raise, in the first line of ``fit``.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from overt.capture.dataset import dataset as describe_data
 from overt.capture.params import final_estimator
 from overt.errors import ConfigurationError
 from overt.evaluation.report import Report
 from overt.integrations.sklearn import checking
-from overt.integrations.sklearn.cloning import copy_for_fit, copy_for_partial_fit, is_warm
-from overt.integrations.sklearn.crossval import cross_validate_estimator
-from overt.integrations.sklearn.evaluating import can_be_evaluated, evaluate, is_clusterer
-from overt.integrations.sklearn.forwarding import ForwardedMethods, if_inner_has
+from overt.integrations.sklearn.cloning import Parts, copy_for_fit, copy_for_partial_fit, is_warm, parts_of
+from overt.integrations.sklearn.crossval import CrossValidation, cross_validate_estimator
+from overt.integrations.sklearn.evaluating import can_be_asked, can_be_evaluated, evaluate
+from overt.integrations.sklearn.fitted import LastFit, Wanted, record_curves, record_fit, telling_of_failure
+from overt.integrations.sklearn.forwarding import ForwardedMethods, if_inner_has, signed_as_inner
+from overt.integrations.sklearn.histories import training_history
+from overt.integrations.sklearn.lineage import Lineage, fitting_in, founding, lineage_of
+from overt.integrations.sklearn.live import following
+from overt.integrations.sklearn.nesting import ADVICE, is_last_step
 from overt.integrations.sklearn.partial import PartialFit
-from overt.integrations.sklearn.recording import FitRecorder
-from overt.integrations.sklearn.routing import params_of_estimator
+from overt.integrations.sklearn.recording import FitRecorder, Place
+from overt.integrations.sklearn.routing import held_out_of, params_of_estimator
+from overt.integrations.sklearn.search import ChildRuns
 from overt.models.sklearn import ModelFormat, check_model_format
 from overt.run import Run
 from overt.tracker import HookRun, Tracker, open_for_hook
@@ -52,6 +59,13 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         Scorers of the cross-validation; the estimator's own score if absent.
     n_jobs : int, optional
         Processes of the cross-validation.
+    live_scores : bool
+        Whether each iteration is scored on its training data while the fit goes on, and each ``partial_fit`` on its
+        part; it costs a prediction each time. For iterations it takes scikit-learn 1.9 and an estimator with callbacks.
+    check_overlap : bool
+        Whether ``evaluate`` looks for rows of the training data among those that it is given.
+    child_runs : int or "all"
+        How many of a search's candidates, the best first, become runs of their own, nested in that of the search.
     training_metrics : bool
         Whether to predict the training set and record ``training_…`` scores; it can cost more than the fit.
     class_names : sequence of str, optional
@@ -91,9 +105,10 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
     ('FINISHED', '500', True)
     """
 
-    _n_evaluations: dict[str | None, int]
-    _model: str | None
-    _trained_on: str | None
+    _lineage: Lineage | None = None
+    _is_clone = False
+    _last: LastFit
+    _parts: Parts = MappingProxyType({})
     _partial: PartialFit | None
 
     def __init__(
@@ -108,6 +123,9 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         cv: Any = None,
         scoring: Any = None,
         n_jobs: int | None = None,
+        child_runs: ChildRuns = 0,
+        live_scores: bool = False,
+        check_overlap: bool = True,
         training_metrics: bool = True,
         class_names: Sequence[str] | None = None,
         pos_label: Any = None,
@@ -127,6 +145,9 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         self.cv = cv
         self.scoring = scoring
         self.n_jobs = n_jobs
+        self.child_runs = child_runs
+        self.live_scores = live_scores
+        self.check_overlap = check_overlap
         self.training_metrics = training_metrics
         self.class_names = class_names
         self.pos_label = pos_label
@@ -139,6 +160,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
 
     # -- fitting -------------------------------------------------------------------------------------------------------
 
+    @signed_as_inner
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit a copy of the estimator and record the fit.
 
@@ -149,7 +171,9 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         **fit_params
             Passed on to the estimator's ``fit``, and to the fits of the cross-validation. ``groups`` is for a ``cv``
             that splits by groups, such as ``GroupKFold``: the estimator gets it only if its own ``fit`` takes it. With
-            scikit-learn's metadata routing on, the same holds for whatever the splitter requests.
+            scikit-learn's metadata routing on, the same holds for whatever the splitter requests. ``eval_set=(X, y)``
+            scores held-out data after each stage of an estimator that has ``staged_predict``; one whose own ``fit``
+            takes an ``eval_set``, as xgboost's and lightgbm's do, gets it as it is, and its curves are recorded.
 
         Returns
         -------
@@ -161,18 +185,18 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         ConfigurationError
             For a setting that cannot work, before anything is started or fitted.
         """
-        self._fit("fit", X, y, fit_params)
+        self._fit("fit", X, y, fit_params, caller=sys._getframe(2))  # 1 is the frame that signs it
         return self
 
     @if_inner_has("fit_predict")
     def fit_predict(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return the labels of ``X``."""
-        return self._fit("fit_predict", X, y, fit_params)
+        return self._fit("fit_predict", X, y, fit_params, caller=sys._getframe(1))
 
     @if_inner_has("fit_transform")
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return ``X`` transformed."""
-        return self._fit("fit_transform", X, y, fit_params)
+        return self._fit("fit_transform", X, y, fit_params, caller=sys._getframe(1))
 
     @if_inner_has("partial_fit")
     def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
@@ -194,65 +218,96 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         TrackedEstimator
             Itself, fitted a little more.
         """
+        if self._is_clone:
+            self._fit_lightly("partial_fit", X, y, fit_params)
+            return self
         partial = self._open_partial() or self._begin_partial()
         with partial.hook.ending():
             partial.describe(X, y)
-            fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"))
+            fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"), self._parts)
+            self._parts = parts_of(self.estimator)
             began = time.perf_counter()
             fitted.partial_fit(X, y, **fit_params)
             self.estimator_ = fitted
             partial.follow(fitted, seconds=time.perf_counter() - began)
+            fit, recorder = self._last, partial.recorder
+            fit.number += 1
+            fit.curves = recorder.history(lambda: training_history(fitted), fit.curves)
+            if self.live_scores:
+                weight = fit_params.get("sample_weight")
+                recorder.live_scores(fitted, X, y, sample_weight=weight, known=fit.curves)
         return self
 
-    def _fit(self, method: str, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Any:
+    def _fit(self, method: str, X: Any, y: Any, fit_params: Mapping[str, Any], *, caller: FrameType) -> Any:
         """Fit by ``method`` of the estimator and record it; what the method returned."""
         self._check(y)
-        hook = self._reopened() or self._open()
+        eval_set, fit_params = held_out_of(self.estimator, fit_params)
+        checking.check_eval_set(self.estimator, eval_set)
+        if self._is_clone:
+            return self._fit_lightly(method, X, y, fit_params)
+        reopened = self._reopened()
+        is_continued, hook = reopened is not None, reopened or self._open()
         self._close_partial()
-        with hook.ending() as run:
-            estimator = copy_for_fit(self.estimator, getattr(self, "estimator_", None))
+        with hook.ending() as run, fitting_in(run), telling_of_failure(run, is_wanted=is_continued):
+            if is_last_step(self, caller):
+                run.warn(ADVICE)
+            estimator = copy_for_fit(self.estimator, self.__dict__.get("estimator_"), self._parts)
+            self._parts = parts_of(self.estimator)
             recorder = self._recorder(run)
             recorder.params(estimator)
             dataset = recorder.dataset(X, y, name="train", context="training")
             own_params = params_of_estimator(self.estimator, self.cv, fit_params)
             began = time.perf_counter()
-            result = getattr(estimator, method)(X, y, **own_params)
+            with following(estimator, run, live_scores=self.live_scores, is_continued=is_continued):
+                result = getattr(estimator, method)(X, y, **own_params)
             run.log_metric("fit_seconds", time.perf_counter() - began)
-            self.estimator_, self.run_, self._n_evaluations = estimator, run, {}
-            self._model, self._trained_on = None, dataset
-            self._record_fitted(recorder, X, y, fit_params, dataset)
+            before = self._last if is_continued else LastFit(number=0)
+            self.estimator_, self.run_ = estimator, run
+            self._last = fit = LastFit(dataset, before.number + 1, before.curves)
+            wanted, weight = self._wanted(X, y, fit_params), fit_params.get("sample_weight")
+            record_fit(estimator, X, y, fit=fit, recorder=recorder, wanted=wanted, sample_weight=weight)
+            record_curves(estimator, X, fit=fit, recorder=recorder, fit_params=fit_params, eval_set=eval_set)
         if hook.owned:
             run.finish()
         return result
 
-    def _record_fitted(
-        self, recorder: FitRecorder, X: Any, y: Any, fit_params: Mapping[str, Any], dataset: str | None
-    ) -> None:
-        """Record what follows from the fit."""
-        estimator = self.estimator_
-        if self.log_model:
-            self._model = recorder.model(estimator, X, model_format=self.model_format, register_as=self.register_as)
-        if self.training_metrics and (y is not None or is_clusterer(estimator)):
-            recorder.training_scores(
-                estimator, X, y, sample_weight=fit_params.get("sample_weight"), model=self._model, dataset=dataset
+    def _fit_lightly(self, method: str, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Any:
+        """Fit by ``method`` as one of many clones: a row in the run of their lineage."""
+        copy = copy_for_partial_fit if method == "partial_fit" else copy_for_fit
+        estimator = copy(self.estimator, self.__dict__.get("estimator_"), self._parts)
+        self._parts = parts_of(self.estimator)
+        family = self._family()
+        with family.row(estimator, X, method) as run:
+            result = getattr(estimator, method)(X, y, **params_of_estimator(self.estimator, self.cv, fit_params))
+        self.estimator_, self.run_, self._last = estimator, run, LastFit(evaluations=family.evaluations)
+        return result
+
+    def _wanted(self, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Wanted:
+        """What is to be recorded of a fit."""
+
+        def folds() -> CrossValidation:
+            return cross_validate_estimator(
+                self.estimator,
+                X,
+                y,
+                cv=self.cv,
+                scoring=self.scoring,
+                n_jobs=self.n_jobs,
+                fit_params=fit_params,
+                class_names=self.class_names,
+                pos_label=self.pos_label,
             )
-        recorder.html(estimator)
-        recorder.importances(estimator)
-        if self.cv is not None:
-            recorder.cross_validation(
-                lambda: cross_validate_estimator(
-                    self.estimator,
-                    X,
-                    y,
-                    cv=self.cv,
-                    scoring=self.scoring,
-                    n_jobs=self.n_jobs,
-                    fit_params=fit_params,
-                    class_names=self.class_names,
-                    pos_label=self.pos_label,
-                ),
-                dataset=dataset,
-            )
+
+        return Wanted(
+            child_runs=self.child_runs,
+            log_model=bool(self.log_model),
+            model_format=self.model_format,
+            register_as=self.register_as,
+            training_metrics=bool(self.training_metrics),
+            check_overlap=bool(self.check_overlap),
+            folds=None if self.cv is None else folds,
+            tracker=self.tracker,
+        )
 
     # -- evaluating ----------------------------------------------------------------------------------------------------
 
@@ -292,7 +347,12 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
                 f"evaluate() scores classifiers, regressors and clusterers "
                 f"(got a {type(final_estimator(self.estimator_)).__name__})."
             )
-        if not hasattr(self.estimator_, "predict") and not self._was_trained_on(X, y):
+        if not can_be_asked(self.estimator_):
+            raise ConfigurationError(
+                "evaluate() needs the estimator that a search has fitted with the best parameters "
+                "(got a search with refit=False)."
+            )
+        if not hasattr(self.estimator_, "predict") and not self._last.was_on(X, y):
             raise ConfigurationError(
                 f"evaluate() needs an estimator that can predict, or the very data of its fit "
                 f"(got other data, and {type(final_estimator(self.estimator_)).__name__} has no predict)."
@@ -308,19 +368,41 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         recorder = self._recorder(self.run_)
         dataset = recorder.dataset(X, y, name=name or "test", context="eval" if name is None else name)
         prefix = f"{name}_" if name else self._prefix_for(dataset)
-        recorder.report(report, prefix=prefix, model=self._model_name(), dataset=dataset)
+        fit = self._last
+        place = Place(fit.step, self._model_name(), dataset)
+        recorder.report(report, prefix=prefix, curves=fit.curves, place=place)
+        if self.check_overlap and fit.rows is not None:
+            recorder.overlap(fit.rows, X, y, name=name)
         return report
 
     def _prefix_for(self, dataset: str | None) -> str:
         """Nothing for the first unnamed evaluation and its repetitions, ``eval_<n>_`` for other data."""
-        number = self._n_evaluations.setdefault(dataset, len(self._n_evaluations) + 1)
+        number = self._last.number_of_evaluation(dataset)
         if number == 1:
             return ""
         self.run_.warn(
-            f"evaluate() was called on other data than before: recorded as eval_{number}_…. "
+            f"evaluate() was called on other data than before, or by another clone: "
+            f"recorded as eval_{number}_… in run {self.run_.name}. "
             f'Name the set to choose: evaluate(X, y, name="val")'
         )
         return f"eval_{number}_"
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def __sklearn_clone__(self) -> Self:
+        """A clone that knows its origin: its fits are rows of one run, see :mod:`~.lineage`."""
+        copy: Self = super().__sklearn_clone__()
+        copy._lineage, copy._is_clone = self._family(), True
+        return copy
+
+    def __overt_saved__(self) -> Any:
+        """What stands for this in a saved model, so that loading it needs no overt."""
+        return self._innermost()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the lineage: where it goes, others may clone it."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"_lineage": self._family()}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -329,28 +411,32 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         checking.check_is_estimator(self.estimator)
         checking.check_is_flag("training_metrics", self.training_metrics)
         checking.check_is_flag("log_model", self.log_model)
+        checking.check_is_flag("live_scores", self.live_scores)
+        checking.check_is_flag("check_overlap", self.check_overlap)
         check_model_format(self.model_format)
+        checking.check_child_runs(self.estimator, self.child_runs)
         checking.check_register_as(self.register_as, log_model=self.log_model)
         checking.check_class_names(self.class_names)
         checking.check_labels(self.estimator, y, class_names=self.class_names, pos_label=self.pos_label)
         checking.check_cross_validation(self.estimator, cv=self.cv, scoring=self.scoring, n_jobs=self.n_jobs)
 
     def _open(self) -> HookRun:
-        return open_for_hook(
-            type(final_estimator(self.estimator)).__name__,
-            experiment=self.experiment,
-            run_name=self.run_name,
-            tags=self.tags,
-            params=self.params,
-            notes=self.notes,
-            run=self.run,
-            parent=self.parent,
-            tracker=self.tracker,
-        )
+        return open_for_hook(type(final_estimator(self.estimator)).__name__, **self._run_settings())
+
+    def _run_settings(self) -> dict[str, Any]:
+        """What says which run a fit is recorded in."""
+        names = ("experiment", "run_name", "tags", "params", "notes", "run", "parent", "tracker")
+        return {name: getattr(self, name) for name in names}
+
+    def _family(self) -> Lineage:
+        """The lineage of this estimator's clones."""
+        with founding():
+            self._lineage = lineage_of(self._lineage, self.estimator, self._run_settings())
+            return self._lineage
 
     def _reopened(self) -> HookRun | None:
         """The last fit's run, where this fit continues it."""
-        if "run_" in self.__dict__ and is_warm(self.estimator.get_params(deep=True)):
+        if "run_" in self.__dict__ and is_warm(self.estimator):
             return HookRun(self.run_, owned=False)
         return None
 
@@ -362,8 +448,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         recorder.params(self.estimator)
         partial = PartialFit(hook, recorder, bool(self.log_model), self.model_format, self.register_as)
         hook.run.call_at_end(partial.at_end)
-        self._partial, self.run_, self._n_evaluations = partial, hook.run, {}
-        self._model = self._trained_on = None
+        self._partial, self.run_, self._last = partial, hook.run, LastFit(number=0)
         return partial
 
     def _open_partial(self) -> PartialFit | None:
@@ -376,17 +461,13 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         partial: PartialFit | None = self.__dict__.get("_partial")
         if partial is not None:
             partial.close()
-            self._model = partial.model()
+            self._last.model = partial.model()
         self._partial = None
 
     def _model_name(self) -> str | None:
         """What metrics refer to the fitted model by."""
         partial: PartialFit | None = self.__dict__.get("_partial")
-        return self._model if partial is None else partial.model()
-
-    def _was_trained_on(self, X: Any, y: Any) -> bool:
-        digest = (self._trained_on or "").rpartition("#")[2]
-        return bool(digest == describe_data(X, y, name="train").digest)
+        return self._last.model if partial is None else partial.model()
 
     def _recorder(self, run: Run) -> FitRecorder:
         return FitRecorder(run, self.class_names, self.pos_label)

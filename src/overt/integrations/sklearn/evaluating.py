@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
 from sklearn.utils import get_tags
 
+from overt.capture.params import final_estimator
 from overt.evaluation.classification import classify
 from overt.evaluation.clustering import cluster
 from overt.evaluation.regression import regress
@@ -17,12 +19,31 @@ from overt.evaluation.report import Report
 
 def is_clusterer(estimator: Any) -> bool:
     """Whether ``estimator`` clusters; scikit-learn 1.6 has no function for it that takes meta-estimators."""
-    return bool(get_tags(estimator).estimator_type == "clusterer")
+    clusters_columns = hasattr(estimator, "transform") and not hasattr(estimator, "predict")  # FeatureAgglomeration
+    return bool(get_tags(estimator).estimator_type == "clusterer") and not clusters_columns
 
 
 def can_be_evaluated(estimator: Any) -> bool:
     """Whether there is an evaluation for this kind of estimator."""
     return is_classifier(estimator) or is_regressor(estimator) or is_clusterer(estimator)
+
+
+def can_be_asked(estimator: Any) -> bool:
+    """Whether a fit has left something that predicts, or has predicted: a search with ``refit=False`` has not."""
+    return hasattr(estimator, "predict") or hasattr(estimator, "labels_")
+
+
+def own_score(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> float | None:
+    """What the estimator's ``score`` returns, where no report has it: neither accuracy nor R²."""
+    score = getattr(estimator, "score", None)
+    is_mixed_in = getattr(type(final_estimator(estimator)), "score", None) in (
+        ClassifierMixin.score,
+        RegressorMixin.score,
+    )
+    if score is None or (is_mixed_in and getattr(estimator, "scoring", None) is None):
+        return None
+    is_weighted = sample_weight is not None and "sample_weight" in signature(score).parameters
+    return float(score(X, y, **({"sample_weight": sample_weight} if is_weighted else {})))
 
 
 def evaluate(

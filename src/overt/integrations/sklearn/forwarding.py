@@ -6,10 +6,11 @@ A method exists only if the estimator has it, and returns what the estimator's o
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from functools import update_wrapper
+from inspect import Parameter, Signature, signature
+from types import MethodType
 from typing import Any, Self, TypeVar
 
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -26,6 +27,47 @@ def if_inner_has(name: str) -> Callable[[Method], Method]:
 
     decorator: Callable[[Method], Method] = available_if(check)
     return decorator
+
+
+def signed_as_inner(method: Method) -> Method:
+    """Let the decorated method, once bound, show the signature of the wrapped estimator's.
+
+    scikit-learn reads in it what a fit takes: whether ``sample_weight`` may be handed on, for one.
+    """
+    return _SignedAsInner(method)  # type: ignore[return-value]
+
+
+class _SignedAsInner:
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: ForwardedMethods | None, owner: type) -> Any:
+        if instance is None:
+            return self._method
+        return MethodType(_Signed(self._method, instance.estimator), instance)
+
+
+class _Signed:
+    """A function of which ``inspect.signature`` says that of the estimator's own method of the same name."""
+
+    def __init__(self, method: Callable[..., Any], estimator: Any) -> None:
+        self._method = method
+        self._estimator = estimator
+        update_wrapper(self, method)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._method(*args, **keywords)
+
+    @property
+    def __signature__(self) -> Signature:
+        try:
+            bound = signature(getattr(self._estimator, self._method.__name__))
+        except (AttributeError, TypeError, ValueError):  # nothing that can be fitted: the fit says so
+            return signature(self._method)
+        instance = Parameter("self", Parameter.POSITIONAL_ONLY)
+        own = [p for p in bound.parameters.values() if p.name != "self"]
+        return bound.replace(parameters=[instance, *own])
 
 
 class ForwardedMethods:
@@ -107,13 +149,7 @@ class ForwardedMethods:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __sklearn_is_fitted__(self) -> bool:
-        fitted = self.__dict__.get("estimator_")
-        if fitted is None:
-            return False
-        with suppress(NotFittedError):
-            check_is_fitted(fitted)
-            return True
-        return False
+        return "estimator_" in self.__dict__  # set by a fit; asking it would doubt those that a fit leaves as they were
 
     def __sklearn_tags__(self) -> Any:
         return get_tags(self.estimator)

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from overt.capture.params import estimator_params, final_estimator
+from overt.capture.rows import count_shared, row_digests
 from overt.evaluation.importances import importances
 from overt.evaluation.report import Report
+from overt.evaluation.search import SearchResult
 from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
-from overt.integrations.sklearn.evaluating import can_be_evaluated, evaluate, importances_of, names_of_features
+from overt.integrations.sklearn.evaluating import (
+    can_be_evaluated,
+    evaluate,
+    importances_of,
+    names_of_features,
+    own_score,
+)
+from overt.integrations.sklearn.live import scores_on
+from overt.integrations.sklearn.search import ChildRuns, record_children, result_of, scores_of
 from overt.models.sklearn import ModelFormat, sklearn_model
 from overt.run import Run
+from overt.tracker import Tracker
 
 MODEL_NAME = "model"
+
+Curves = Mapping[str, Sequence[float]]
+Lengths = Mapping[str, int]
+"""How many points the curves of a fit have, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a score stands: the fit within the run, and the model and data that it is a score of."""
+
+    step: int
+    model: str | None
+    dataset: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +87,36 @@ class FitRecorder:
             return MODEL_NAME
         return None
 
-    def training_scores(
-        self, estimator: Any, X: Any, y: Any, *, sample_weight: Any, model: str | None, dataset: str | None
-    ) -> None:
+    def rows(self, X: Any, y: Any) -> Any:
+        """A digest of each row of the training data, by which held-out data are told from it."""
+        if self.run.is_null:
+            return None
+        with recorded_part(self.run, "digests of the rows"):
+            return row_digests(X, y)
+        return None
+
+    def overlap(self, training: Any, X: Any, y: Any, *, name: str | None) -> None:
+        """Say how many rows of evaluated data the model was fitted to."""
+        with recorded_part(self.run, "overlap"):
+            rows = row_digests(X, y)
+            n_shared = 0 if rows is None else count_shared(training, rows)
+            if rows is not None and n_shared:
+                self.run.set_tag(f"overt.overlap_rows{f'.{name}' if name else ''}", n_shared)
+                call = "evaluate()" if name is None else f"evaluate(name={name!r})"
+                self.run.warn(
+                    f"{n_shared} of the {len(rows)} rows given to {call} are rows of the training data of run "
+                    f"{self.run.name}, so their scores are better than those of new data. "
+                    f"To leave this unchecked: TrackedEstimator(…, check_overlap=False)"
+                )
+
+    def live_scores(self, fitted: Any, X: Any, y: Any, *, sample_weight: Any, known: Lengths) -> None:
+        """Few scores of what has just been learned from, but for those that the estimator keeps a curve of itself."""
+        with recorded_part(self.run, "live metrics"):
+            for name, value in scores_on(fitted, X, y, sample_weight).items():
+                if f"train_{name}" not in known:
+                    self.run.log_metric(f"train_{name}", value)
+
+    def training_scores(self, estimator: Any, X: Any, y: Any, *, sample_weight: Any, place: Place) -> None:
         """Scores on the training set, under names that say so."""
         if not can_be_evaluated(estimator):
             return
@@ -77,8 +129,36 @@ class FitRecorder:
                 pos_label=self.pos_label,
                 sample_weight=sample_weight,
             )
-            # curves on the training set show what a model remembers: only the scores, tables and matrix are kept
-            self.run.log_report(replace(report, curves={}), prefix="training_", model=model, dataset=dataset)
+            # curves on the training set show what a model remembers: two of two classes are kept, as autolog has them
+            kept = ("roc", "precision_recall") if report.kind == "binary" else ()
+            scores = replace(report, curves={name: report.curves[name] for name in kept if name in report.curves})
+            self.run.log_report(scores, prefix="training_", step=place.step, model=place.model, dataset=place.dataset)
+
+    def own_score(self, estimator: Any, X: Any, y: Any, *, sample_weight: Any, place: Place) -> None:
+        """What the estimator's own ``score`` says of the training set, where no other metric is that."""
+        with recorded_part(self.run, "training score"):
+            score = own_score(estimator, X, y, sample_weight=sample_weight)
+            if score is not None:
+                self.run.log_metric("training_score", score, step=place.step, model=place.model, dataset=place.dataset)
+
+    def history(self, curves: Callable[[], Curves], known: Lengths = MappingProxyType({})) -> Lengths:
+        """Curves as series with one step an iteration; what ``known`` says of them is there from an earlier fit.
+
+        Returns
+        -------
+        mapping of str to int
+            How many points each series has now.
+        """
+        lengths = dict(known)
+        with recorded_part(self.run, "curves"):
+            for name, values in curves().items():
+                begin = known.get(name, 0)
+                is_continued = len(values) >= begin  # by warm_start and partial_fit; a shorter one has begun anew
+                new = values[begin:] if is_continued else values
+                lengths[name] = begin + len(new)
+                for step, value in enumerate(new, start=begin):
+                    self.run.log_metric(name, value, step=step)
+        return lengths
 
     def importances(self, estimator: Any) -> None:
         """What each feature counts for, where the final step says so."""
@@ -89,10 +169,42 @@ class FitRecorder:
                 self.run.log_bytes(content, "feature_importances.csv")
                 self.run.log_drawing(figure)
 
-    def report(self, report: Report, *, prefix: str, model: str | None, dataset: str | None) -> None:
-        """An evaluation."""
+    def report(self, report: Report, *, prefix: str, curves: Lengths, place: Place) -> None:
+        """An evaluation; a score that a curve of the fit has the name of is the point after its last."""
         with recorded_part(self.run, f"evaluation {prefix}".strip(" _")):
-            self.run.log_report(report, prefix=prefix, model=model, dataset=dataset)
+            for name, value in report.metrics.items():
+                step = curves.get(prefix + name, place.step)
+                self.run.log_metric(prefix + name, value, step=step, model=place.model, dataset=place.dataset)
+            self.run.log_report_files(report, prefix=prefix)
+
+    def search(self, fitted: Any, *, prefix: str, child_runs: ChildRuns, tracker: Tracker | None) -> None:
+        """What a search found: the best candidate's params and scores, the table of all, and runs for those wanted."""
+        with recorded_part(self.run, "search"):
+            result = result_of(fitted)
+            if result.best is not None:
+                for name, text in result.best.params.items():
+                    self.run.log_param(f"best_{name}", text)
+                for scorer, scores in result.best.scores.items():
+                    for split, score in enumerate(scores):
+                        self.run.log_metric(f"{prefix}cv_{scorer}", score, step=split)
+                best = {f"{prefix}{name}": value for name, value in scores_of(result.best).items()}
+                self.run.log_metrics(best, step=0)
+            if result.best_score is not None:
+                self.run.log_metric("best_cv_score", result.best_score, step=0)
+            if (refit_seconds := getattr(fitted, "refit_time_", None)) is not None:
+                self.run.log_metric("refit_seconds", refit_seconds, step=0)
+            if result.n_failed:
+                self.run.set_tag("overt.failed_candidates", f"{result.n_failed} of {len(result.candidates)}")
+            self._search_files(result, prefix)
+            model_type = type(final_estimator(fitted)).__name__
+            record_children(self.run, result, child_runs, model_type=model_type, tracker=tracker)
+
+    def _search_files(self, result: SearchResult, prefix: str) -> None:
+        self.run.log_bytes(result.to_csv(), f"{prefix}cv_results.csv")
+        if (content := result.to_parquet()) is not None:
+            self.run.log_bytes(content, f"{prefix}cv_results.parquet")
+        for figure in result.iter_figures():
+            self.run.log_drawing(figure)
 
     def cross_validation(self, validate: Callable[[], CrossValidation], *, dataset: str | None) -> None:
         """Scores fold by fold, their mean and spread, and the report of the out-of-fold predictions."""

@@ -1,4 +1,4 @@
-"""Which parameters of ``fit`` the estimator gets, and which only the splitter of the cross-validation wants.
+"""Which parameters of ``fit`` the estimator gets, and which only the splitter of the cross-validation or overt wants.
 
 Group splitters take ``groups``, most estimators do not. With scikit-learn's metadata routing on, the splitter's request
 says what it takes, under whatever name; without it, ``groups`` is all that ``cross_validate`` can hand to a splitter.
@@ -22,6 +22,24 @@ def params_of_estimator(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) 
         for name, value in fit_params.items()
         if not _is_wanted_by_splitter(cv, name) or _is_taken_by_fit(estimator, name)
     }
+
+
+def held_out_of(estimator: Any, fit_params: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The ``eval_set`` that overt is to score stage by stage, and what is left for others.
+
+    An estimator whose own ``fit`` takes an ``eval_set`` gets it, and none is left to us.
+    """
+    eval_set = fit_params.get("eval_set")
+    if eval_set is None or _is_taken_by_fit(estimator, "eval_set"):
+        return None, fit_params
+    return eval_set, {name: value for name, value in fit_params.items() if name != "eval_set"}
+
+
+def evaluated_in_fit(fit_params: Mapping[str, Any]) -> list[Any]:
+    """The X of each set that the estimator itself evaluates while it is fitted: xgboost's way, and lightgbm's."""
+    if (several := fit_params.get("eval_X")) is not None:
+        return list(several) if isinstance(several, tuple | list) else [several]
+    return [data[0] for data in fit_params.get("eval_set") or ()]
 
 
 def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:

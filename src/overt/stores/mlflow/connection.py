@@ -74,8 +74,13 @@ def translated_errors(uri: str) -> Iterator[None]:
 
 
 def _said(error: Exception, uri: str) -> str:
-    """First line of an error, without the URI's credentials should it repeat the URI."""
-    text = str(error).strip().partition("\n")[0]
+    """First line of an error, and the next if that only announces it; without credentials should it repeat the URI.
+
+    MLflow announces failed downloads so, with a heading such as ``##### File artifacts #####`` between (3.17).
+    """
+    written = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in written if line and not line.startswith("#####")] or [""]
+    text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
     return text.replace(uri, public_name(uri))[:500]
 
 

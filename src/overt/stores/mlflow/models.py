@@ -15,14 +15,17 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 
-from overt.errors import StoreRejected
+from overt.errors import ModelRefused, StoreRejected
 from overt.records import Model
 
 FILES_TAG = "overt.files_sha256"
+DIGESTS_TAG = "overt.sha256."
+_DIGESTS_CHARACTERS = 4000  # of a tag's value; MLflow's database column takes 5,000
 
 _UNDESCRIBABLE = (
     MlflowException, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError, yaml.YAMLError,
@@ -50,23 +53,56 @@ def log_model(client: MlflowClient, *, experiment_id: str, run_id: str, model: M
         except _UNDESCRIBABLE as error:
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
             raise StoreRejected(f"it fits no MLmodel file: {type(error).__name__}: {error}") from error
+        client.set_logged_model_tags(logged.model_id, _digest_tags(folder))
         client.log_model_artifacts(logged.model_id, str(folder))
         _log_output(client, run_id, logged.model_id)
         logged = client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     if model.register_as:
-        _register(client, model.register_as, logged, run_id)
+        register_version(client, model.register_as, logged, run_id)
     return logged
 
 
 def find_model(
-    client: MlflowClient, *, experiment_id: str, run_id: str, name: str, digest: str | None = None
+    client: MlflowClient,
+    *,
+    experiment_id: str,
+    run_id: str,
+    name: str,
+    digest: str | None = None,
+    only_ready: bool = False,
 ) -> LoggedModel | None:
     """The newest logged model of the run with this name, and with these files if ``digest`` is given."""
     found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
     for logged in found:
-        if logged.name == name and digest in (None, logged.tags.get(FILES_TAG)):
+        is_fit = logged.status == LoggedModelStatus.READY or not only_ready
+        if logged.name == name and digest in (None, logged.tags.get(FILES_TAG)) and is_fit:
             return logged
     return None
+
+
+def recorded_digests(logged: LoggedModel) -> dict[str, str] | None:
+    """SHA-256 of each file of a logged model, as its delivery noted them in tags; None if it did not.
+
+    Raises
+    ------
+    ModelRefused
+        When a tag holds something else: then nobody can say what was recorded.
+    """
+    parts = [(tag, text) for tag, text in logged.tags.items() if tag.startswith(DIGESTS_TAG)]
+    return {path: digest for part in parts for path, digest in _noted(*part).items()} or None
+
+
+def _noted(tag: str, text: str) -> dict[str, str]:
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not all(isinstance(digest, str) for digest in said.values()):
+        raise ModelRefused(
+            f"the model's tag {tag!r} must hold a JSON object from path to SHA-256 (got {text[:40]!r}), so nobody can "
+            "say which files were recorded: record and register the model anew"
+        )
+    return said
 
 
 def write_model_folder(model: Model, folder: Path, *, run_id: str, model_id: str) -> None:
@@ -112,8 +148,8 @@ def _log_output(client: MlflowClient, run_id: str, model_id: str) -> None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id=model_id, step=0)])
 
 
-def _register(client: MlflowClient, name: str, logged: LoggedModel, run_id: str) -> None:
-    """Make the logged model a version of the registered model ``name``, once.
+def register_version(client: MlflowClient, name: str, logged: LoggedModel, run_id: str) -> ModelVersion:
+    """Make the logged model a version of the registered model ``name``, or find the one that it is.
 
     The source is the place of its files: MLflow's database stores look up ``models:/…`` in whatever tracking server the
     process has set globally, which need not be this one.
@@ -124,10 +160,33 @@ def _register(client: MlflowClient, name: str, logged: LoggedModel, run_id: str)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    quoted = name.replace("'", "\\'")
-    versions = client.search_model_versions(f"name = '{quoted}' and run_id = '{run_id}'")
-    if not any(version.source == source for version in versions):
-        client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id)
+    versions = client.search_model_versions(f"name = {quoted(name)} and run_id = '{run_id}'")
+    for version in versions:  # one that mlflow.register_model made has the model's URI for a source
+        if logged.model_id == version.model_id or version.source in (source, logged.model_uri):
+            return version
+    return client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id)
+
+
+def quoted(name: str) -> str:
+    """A registered model's name for a filter: MLflow knows no escape for a quote (3.17), but two kinds of quotes."""
+    quote = '"' if "'" in name else "'"
+    return f"{quote}{name}{quote}"
+
+
+def _digest_tags(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that is about to be uploaded, as JSON in as many tags as it takes.
+
+    They are kept apart from the files, so that whoever changes those does not change what they are compared with.
+    """
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    parts: list[dict[str, str]] = [{}]
+    for path in paths:
+        with (folder / path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if len(json.dumps({**parts[-1], path: digest})) > _DIGESTS_CHARACTERS:
+            parts.append({})
+        parts[-1][path] = digest
+    return {f"{DIGESTS_TAG}{index}": json.dumps(part) for index, part in enumerate(parts)}
 
 
 def _digest(model: Model) -> str:

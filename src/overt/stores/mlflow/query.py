@@ -6,12 +6,14 @@ The counterpart of :mod:`overt.stores.mlflow.store`: whatever that had to spell 
 from __future__ import annotations
 
 import math
+import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import mlflow
 import yaml
@@ -20,12 +22,16 @@ from mlflow import entities as mlflow_entities
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
-from overt.errors import OvertWarning, RunNotFound
-from overt.records import RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
+from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound
+from overt.filters import Condition, Entity, Order
+from overt.journal.codec import is_safe_path
+from overt.records import Metric, RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
+from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
-from overt.stores.mlflow.names import digest, from_mlflow
+from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
+from overt.stores.mlflow.names import digest, from_mlflow, to_mlflow
 from overt.stores.mlflow.store import KEY_TAG
-from overt.stores.protocols import QueryStore
+from overt.stores.protocols import QueryStore, SearchStore
 from overt.stores.uri import public_name
 
 PAGE_RUNS = 200
@@ -33,6 +39,7 @@ PAGE_RUNS = 200
 
 _CUT_NAME = re.compile(r" -- ([0-9a-f]{8})$")
 _LARGEST = 1.79e308
+_IN_SINGLE_QUOTES = re.compile(r"(?:''|\\'|[^'])*")
 
 T = TypeVar("T")
 
@@ -53,8 +60,8 @@ class MlflowQuery:
         self._uri = uri
 
     @classmethod
-    def open(cls, uri: str) -> MlflowQuery:
-        """Connect to ``uri``; :func:`overt.query.open_query` has seen that something is there."""
+    def open(cls, uri: str) -> Self:
+        """Connect to ``uri``; :func:`overt.query.finding.open_query` has seen that something is there."""
         return cls(connect(uri), uri)
 
     def iter_runs(
@@ -80,6 +87,26 @@ class MlflowQuery:
             else:
                 yield from self._search(experiments, "")
 
+    def search_runs(
+        self,
+        *,
+        experiment: str | None = None,
+        conditions: Sequence[Condition] = (),
+        order: Sequence[Order] = (),
+        limit: int | None = None,
+    ) -> Iterator[RunSummary]:
+        """Runs that are not deleted and fulfil all conditions, in this order; MLflow does the searching.
+
+        Raises
+        ------
+        RunNotFound
+            When there is no such experiment.
+        """
+        experiments = self._experiments(experiment)
+        condition = _filter_text(conditions)
+        with translated_errors(self._uri):
+            yield from self._search(experiments, condition, order=tuple(map(_order_text, order)), limit=limit)
+
     def read_run(self, run_id: str) -> RunDetails:
         """Everything that MLflow holds of one run, contents of files excepted.
 
@@ -101,21 +128,36 @@ class MlflowQuery:
                 models=tuple(self._iter_models(run)),
             )
 
-    def aliased_run_id(self, model: str, alias: str) -> str:
-        """Id of the run that made the version of a registered model which has this alias.
+    def iter_points(self, run_id: str, name: str) -> Iterator[Metric]:
+        """The whole history of a metric; none for one that the run has not.
 
         Raises
         ------
         RunNotFound
-            When there is no such model or alias, or when the version was made by no run.
+            When there is no such run.
         """
-        version = self._found(
-            lambda: self._client.get_model_version_by_alias(model, alias),
-            f"no version of a model {model!r} has the alias {alias!r}",
-        )
-        if not version.run_id:
-            raise RunNotFound(f"version {version.version} of {model!r} ({alias}) was made by no run")
-        return str(version.run_id)
+        tags = self._found(lambda: self._client.get_run(run_id), f"there is no run {run_id}").data.tags
+        marks = {_name(tag, tags): text for tag, text in tags.items()}
+        with translated_errors(self._uri):
+            for point in self._client.get_metric_history(run_id, to_mlflow(name, limits.NAME_CHARACTERS)):
+                yield Metric(name, _value(name, point.value, marks), point.step, point.timestamp)
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Content of one artifact.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When the run has none at ``path``.
+        """
+        if not is_safe_path(path):
+            raise ArtifactNotFound(f"no file of a run has such a path: {path!r}")
+        folder, _, _ = path.rpartition("/")
+        self._found(lambda: self._client.get_run(run_id), f"there is no run {run_id}")
+        with translated_errors(self._uri), quiet(), tempfile.TemporaryDirectory(prefix="overt-") as place:
+            if not any(entry.path == path for entry in self._client.list_artifacts(run_id, folder or None)):
+                raise ArtifactNotFound(f"run {run_id} has no file {path}")
+            return Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -146,15 +188,19 @@ class MlflowQuery:
             raise RunNotFound(f"there is no experiment {name!r} in {place}; there is {_listed(names.values())}")
         return chosen
 
-    def _search(self, experiments: Mapping[str, str], condition: str) -> Iterator[RunSummary]:
-        if not experiments:
-            return
+    def _search(
+        self, experiments: Mapping[str, str], condition: str, *, order: Sequence[str] = (), limit: int | None = None
+    ) -> Iterator[RunSummary]:
+        """Runs page by page, at most ``limit``; MLflow's own order comes last: newest first, then by id."""
         token: str | None = None
-        while token != "":
+        left = math.inf if limit is None else limit
+        while experiments and left > 0 and token != "":
+            most = int(min(PAGE_RUNS, left))
             page = self._client.search_runs(
-                list(experiments), condition, max_results=PAGE_RUNS, order_by=["start_time DESC"], page_token=token
+                list(experiments), condition, max_results=most, order_by=list(order), page_token=token
             )
             yield from (_summary(run, experiments[run.info.experiment_id]) for run in page)
+            left -= len(page)
             token = page.token or ""
 
     def _iter_files(self, run_id: str, folder: str | None = None) -> Iterator[StoredFile]:
@@ -179,7 +225,7 @@ class MlflowQuery:
     def _flavors(self, logged: LoggedModel) -> tuple[str, ...]:
         """The ways to load a model, from its MLmodel file; none, and a warning, where that cannot be read from here."""
         try:
-            with tempfile.TemporaryDirectory(prefix="overt-") as folder:
+            with quiet(), tempfile.TemporaryDirectory(prefix="overt-") as folder:
                 path = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{logged.artifact_location}/MLmodel", dst_path=folder, tracking_uri=self._uri
                 )
@@ -193,6 +239,56 @@ class MlflowQuery:
                 stacklevel=2,
             )
             return ()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have MLflow draw no progress bars during the block, unless the user asked for them."""
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = CLIENT_ENVIRONMENT[name]
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+# -- what is asked, in MLflow's words ----------------------------------------------------------------------------------
+
+
+def _filter_text(conditions: Sequence[Condition]) -> str:
+    """All conditions; a text that ends in a backslash comes last, because MLflow would look behind it for its end."""
+    last = sorted(conditions, key=lambda condition: str(condition.value).endswith("\\"))
+    return " AND ".join(map(_condition_text, last))
+
+
+def _condition_text(condition: Condition) -> str:
+    value = condition.value
+    text = "" if value is None else _text_list(value) if isinstance(value, tuple) else _literal(value)
+    return f"{_identifier(condition.entity, condition.key)} {condition.comparator} {text}".rstrip()
+
+
+def _order_text(order: Order) -> str:
+    return f"{_identifier(order.entity, order.key)} {'ASC' if order.is_ascending else 'DESC'}"
+
+
+def _identifier(entity: Entity, key: str) -> str:
+    """A name as MLflow holds it, in backticks: in what it takes as a name there are none."""
+    is_recorded = entity in ("metric", "param", "tag")
+    return f"{entity}.`{to_mlflow(key, limits.NAME_CHARACTERS) if is_recorded else key}`"
+
+
+def _literal(value: str | float) -> str:
+    """A number, spelled as MLflow reads them; or a text, in quotes that are not in it."""
+    if not isinstance(value, str):
+        return repr(value).replace("e+", "e").replace("inf", "9e999")
+    return f"'{value}'" if _IN_SINGLE_QUOTES.fullmatch(value) else f'"{value}"'
+
+
+def _text_list(texts: tuple[str, ...]) -> str:
+    return f"({', '.join(map(repr, texts))})"
 
 
 # -- entities to values ------------------------------------------------------------------------------------------------
@@ -250,4 +346,8 @@ def _listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def _conforms(query: MlflowQuery) -> QueryStore:
+    return query
+
+
+def _searches(query: MlflowQuery) -> SearchStore:
     return query

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.records import Attempt, Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
+from overt.records import ATTEMPTS_TAG, Attempt, Batchable, Dataset, EndStatus, Metric, Model, Param, RunSpec, Tag
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.models import find_model, log_model
@@ -31,7 +31,6 @@ from overt.stores.mlflow.names import digest, is_cut, to_mlflow
 from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, ResumableStore, Store
 
 KEY_TAG = "overt.key"
-ATTEMPTS_TAG = "overt.attempts"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for a GenAI project
 PARAMS_FILE = "params.json"
 TAGS_FILE = "tags.json"

@@ -22,6 +22,7 @@ from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     BaggingClassifier,
+    ExtraTreesClassifier,
     GradientBoostingClassifier,
     IsolationForest,
     RandomForestClassifier,
@@ -38,8 +39,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -422,3 +423,47 @@ def test_it_shows_itself_in_a_notebook_as_any_estimator_does() -> None:
     model = tracked(GaussianNB()).fit(X, y)
     assert "GaussianNB" in model._repr_html_()
     assert repr(tracked(GaussianNB())) == "TrackedEstimator(estimator=GaussianNB())"
+
+
+def _replaced_forest(pipeline: Any, prefix: str) -> Any:
+    pipeline.fit(X, y)
+    extra = ExtraTreesClassifier(n_estimators=5, warm_start=True, random_state=0)
+    return pipeline.set_params(**{f"{prefix}steps": [("scale", StandardScaler()), ("model", extra)]})
+
+
+def _replaced_step(pipeline: Any, prefix: str) -> Any:
+    pipeline.fit(X, y)
+    return pipeline.set_params(**{f"{prefix}model": SGDClassifier(warm_start=True, random_state=0)})
+
+
+def _grown_forest_behind_another_scaler(pipeline: Any, prefix: str) -> Any:
+    pipeline.fit(X, y)
+    pipeline.set_params(**{f"{prefix}scale": MinMaxScaler()})
+    return pipeline.set_params(**{f"{prefix}model__n_estimators": 8})
+
+
+@pytest.mark.parametrize("change", [_replaced_forest, _replaced_step, _grown_forest_behind_another_scaler])
+def test_what_is_replaced_inside_a_warm_pipeline_is_replaced_and_the_rest_goes_on(change: Any) -> None:
+    def pipeline() -> Pipeline:
+        forest = RandomForestClassifier(n_estimators=5, warm_start=True, random_state=0)
+        return Pipeline([("scale", StandardScaler()), ("model", forest)])
+
+    bare = change(pipeline(), "").fit(X, y)
+    with captured_runs():
+        tracked = change(TrackedEstimator(pipeline()), "estimator__").fit(X, y)
+    assert type(tracked.estimator_[-1]) is type(bare[-1])
+    assert tracked.predict(X).tolist() == bare.predict(X).tolist()
+    assert getattr(tracked.estimator_[-1], "n_estimators", None) == getattr(bare[-1], "n_estimators", None)
+
+
+def test_what_a_search_or_a_bagging_clones_begins_anew_in_a_run_of_its_own() -> None:
+    inner = SGDClassifier(warm_start=True, random_state=0)
+    search = GridSearchCV(inner, {"alpha": [1e-4, 1e-3]}, cv=2)
+    for meta in (search, BaggingClassifier(inner, random_state=0)):
+        bare = clone(meta).fit(X, y)
+        bare.fit(X, y)
+        with captured_runs() as runs:
+            tracked = TrackedEstimator(meta).fit(X, y)
+            tracked.fit(X, y)
+        assert len(runs) == 2
+        assert tracked.predict(X).tolist() == bare.predict(X).tolist()

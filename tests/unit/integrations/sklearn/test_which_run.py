@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
-from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier
 
 import overt
 from overt import OvertWarning, TrackedEstimator, Tracker
@@ -127,44 +125,6 @@ def test_an_evaluation_after_the_block_is_added_to_the_ended_run(runs: Runs) -> 
     fitted.evaluate(X, y)
     assert runs[0].status == "FINISHED"
     assert "accuracy" in runs[0].metrics
-
-
-def test_every_fit_inside_scikit_learn_is_a_run(runs: Runs) -> None:
-    cross_val_score(model(), X, y, cv=3)
-    assert len(runs) == 3
-    GridSearchCV(TrackedEstimator(DecisionTreeClassifier()), {"estimator__max_depth": [1, 2]}, cv=2).fit(X, y)
-    assert len(runs) == 3 + 2 * 2 + 1
-    assert {run.status for run in runs} == {"FINISHED"}
-
-
-IN_WORKERS = """
-import numpy, overt
-from sklearn.model_selection import GridSearchCV
-from sklearn.tree import DecisionTreeClassifier
-
-X, y = numpy.load("X.npy"), numpy.load("y.npy")
-model = overt.TrackedEstimator(DecisionTreeClassifier(random_state=0), cv=2)
-search = GridSearchCV(model, {"estimator__max_depth": [1, 3]}, cv=2, n_jobs=2).fit(X, y)
-print(search.cv_results_["mean_test_score"].tolist(), search.best_estimator_.run_.status)
-"""
-
-
-def test_clones_fitted_in_worker_processes_are_runs_of_their_own_that_end(tmp_path: Path) -> None:
-    np.save("X.npy", X)
-    np.save("y.npy", y)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IN_WORKERS],
-        env=dict(os.environ) | {"OVERT_DELIVERY": "manual", "OVERT_STORE": f"sqlite:///{tmp_path / 'mlflow.db'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    bare = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 3]}, cv=2).fit(X, y)
-    assert done.stdout == f"{bare.cv_results_['mean_test_score'].tolist()} FINISHED\n"
-    journals = list(tmp_path.glob(".overt/runs/*/journal.jsonl"))
-    assert len(journals) == 2 * 2 + 1
-    assert all('"FINISHED"' in journal.read_text("utf-8") for journal in journals)
 
 
 def test_a_tracker_brings_its_settings(runs: Runs) -> None:

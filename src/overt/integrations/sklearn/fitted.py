@@ -1,0 +1,146 @@
+"""What a tracked estimator knows of its last fit, and what it records of it: nothing of an earlier one survives it.
+
+So the params of one fit can never meet the scores of another, and an evaluation finds the run, the model and the data
+that belong together in one place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from overt.capture.dataset import dataset as describe_data
+from overt.integrations.sklearn.crossval import CrossValidation
+from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
+from overt.integrations.sklearn.histories import staged_scores, training_history
+from overt.integrations.sklearn.recording import Curves, FitRecorder, Lengths, Place
+from overt.integrations.sklearn.routing import evaluated_in_fit
+from overt.integrations.sklearn.search import ChildRuns, model_of, search_in
+from overt.models.sklearn import ModelFormat
+from overt.run import Run
+from overt.tracker import Tracker
+
+
+class Evaluations:
+    """Which data have been evaluated without a name in one run, and by which of the fits that share it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, str | None], int] = {}
+
+    def number(self, fit: int, dataset: str | None) -> int:
+        """1 for the first evaluation and for its repetitions, 2 for that of other data or by another fit, and so on."""
+        return self._numbers.setdefault((fit, dataset), len(self._numbers) + 1)
+
+
+_identities = itertools.count()
+
+
+@dataclass(slots=True)
+class LastFit:
+    """The last fit.
+
+    Attributes
+    ----------
+    dataset : str or None
+        ``name#digest`` of the training data.
+    number : int
+        Which one it is of those that share the run, from 1: ``warm_start`` and ``partial_fit`` go on with a run.
+    curves : mapping of str to int
+        How many points each curve has.
+    model : str or None
+        What metrics refer to the model by.
+    rows : array or None
+        A digest of each row of the training data.
+    evaluations : Evaluations
+        Of this fit, and of others where clones share a run.
+    """
+
+    dataset: str | None = None
+    number: int = 1
+    curves: Lengths = field(default_factory=dict)
+    model: str | None = None
+    rows: Any = None
+    evaluations: Evaluations = field(default_factory=Evaluations)
+    _identity: int = field(default_factory=_identities.__next__)
+
+    @property
+    def step(self) -> int:
+        """Where its scores stand in the series of those that share the run."""
+        return max(self.number - 1, 0)
+
+    def number_of_evaluation(self, dataset: str | None) -> int:
+        """1 for the first data that was evaluated without a name and for its repetitions, 2 for other data."""
+        return self.evaluations.number(self._identity, dataset)
+
+    def was_on(self, X: Any, y: Any) -> bool:
+        """Whether these are the training data."""
+        digest = (self.dataset or "").rpartition("#")[2]
+        return bool(digest == describe_data(X, y, name="train").digest)
+
+
+@contextmanager
+def telling_of_failure(run: Run, *, is_wanted: bool) -> Iterator[None]:
+    """Say in a run that has ended already, and goes on with this fit, what the fit died of; the status stays."""
+    try:
+        yield
+    except Exception as error:
+        if is_wanted:
+            run.set_tag("overt.error", "".join(traceback.format_exception_only(error)).strip())
+            run.log_text("".join(traceback.format_exception(error)), "overt/traceback.txt")
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be recorded of a fit, as :class:`~overt.TrackedEstimator` takes it; without ``cv`` no ``folds``."""
+
+    child_runs: ChildRuns
+    log_model: bool
+    model_format: ModelFormat
+    register_as: str | None
+    training_metrics: bool
+    check_overlap: bool
+    folds: Callable[[], CrossValidation] | None
+    tracker: Tracker | None
+
+
+def record_fit(
+    estimator: Any, X: Any, y: Any, *, fit: LastFit, recorder: FitRecorder, wanted: Wanted, sample_weight: Any
+) -> None:
+    """Record what follows from a fit: search, model, scores, rows, diagram, importances and folds."""
+    if (search := search_in(estimator)) is not None:
+        prefix = "" if wanted.folds is None else "search_"  # the plain names are those of the outer folds
+        recorder.search(search, prefix=prefix, child_runs=wanted.child_runs, tracker=wanted.tracker)
+    if wanted.log_model and (model := model_of(estimator)) is not None:
+        fit.model = recorder.model(model, X, model_format=wanted.model_format, register_as=wanted.register_as)
+    if wanted.training_metrics and model_of(estimator) is not None:  # else a search without a refit
+        place = Place(fit.step, fit.model, fit.dataset)
+        if can_be_asked(estimator) and (y is not None or is_clusterer(estimator)):
+            recorder.training_scores(estimator, X, y, sample_weight=sample_weight, place=place)
+        if y is not None:
+            recorder.own_score(estimator, X, y, sample_weight=sample_weight, place=place)
+    if wanted.check_overlap and y is not None:
+        fit.rows = recorder.rows(X, y)
+    recorder.html(estimator)
+    recorder.importances(estimator)
+    if wanted.folds is not None:
+        recorder.cross_validation(wanted.folds, dataset=fit.dataset)
+
+
+def record_curves(
+    estimator: Any, X: Any, *, fit: LastFit, recorder: FitRecorder, fit_params: Mapping[str, Any], eval_set: Any
+) -> None:
+    """Record the curves that a fit has left behind, and those on the data that it was not fitted to."""
+
+    def of_fit() -> Curves:
+        are_training = [data is X for data in evaluated_in_fit(fit_params)]
+        return training_history(estimator, eval_sets=are_training)
+
+    fit.curves = recorder.history(of_fit, fit.curves)
+    if eval_set is not None:
+        recorder.dataset(*eval_set, name="val", context="val")
+        fit.curves = recorder.history(lambda: staged_scores(estimator, *eval_set), fit.curves)

@@ -1,0 +1,224 @@
+"""Fits of clones are rows of one group run: other meta-estimators fit dozens, and none is a training of its own.
+
+A clone carries the lineage of its origin through further clones, copies and pickles. The group run is opened by the
+first fit of any of them, or when one is sent to a worker, which adds its rows to the run that is there and starts
+neither a run nor a courier of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from multiprocessing import current_process
+from types import FrameType
+from typing import Any
+
+from overt.capture.params import describe, estimator_params, final_estimator
+from overt.errors import ConfigurationError
+from overt.guard import recorded_part
+from overt.integrations.sklearn.fitted import Evaluations
+from overt.opening import is_diverted
+from overt.run import Run
+from overt.tracker import HookRun, Tracker, open_for_hook, run_around
+
+ROWS = "fits.csv"
+
+_SENDERS = ("multiprocessing.", "joblib.externals.loky.", "loky.", "joblib.pool", "distributed.", "ray.")
+
+_fitting: ContextVar[Run | None] = ContextVar("overt_fitting_run", default=None)
+_lock = threading.RLock()
+
+
+class Lineage:
+    """What all clones of one :class:`~overt.TrackedEstimator` share.
+
+    Parameters
+    ----------
+    name : str
+        Class of what is fitted.
+    settings : mapping
+        Keywords of :func:`overt.tracker.open_for_hook` that the origin has.
+    around : Run, optional
+        The run that they are fitted in.
+    is_nested : bool
+        Whether ``around`` is that of a tracked fit, which has a content of its own: the group is nested in it.
+    run : Run, optional
+        The group's, where another process has opened it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        *,
+        around: Run | None = None,
+        is_nested: bool = False,
+        run: Run | None = None,
+    ) -> None:
+        self._name = name
+        self._settings = dict(settings)
+        self._around = around
+        self._is_nested = is_nested
+        self._run = run
+        self.evaluations = Evaluations()
+
+    def has(self, name: str, settings: Mapping[str, Any], around: Run | None) -> bool:
+        """Whether clones of this name that are made with these settings and in this run belong to it.
+
+        A thread of a pool does not know what is around it: there, what was said before stands.
+        """
+        is_here = around is self._around or (around is None and not _is_main_thread())
+        return is_here and name == self._name and all(_is_same(settings[key], self._settings[key]) for key in settings)
+
+    def run(self) -> Run:
+        """The group run: a new one if there is none or it has ended."""
+        with _lock:
+            if self._run is None or not _is_open(self._run):
+                self._run, self.evaluations = self._open(), Evaluations()
+            return self._run
+
+    @contextmanager
+    def row(self, estimator: Any, X: Any, method: str) -> Iterator[Run]:
+        """Add a row about the fit that the block makes, however it ends."""
+        run = self.run()
+        began = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            yield run
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            with recorded_part(run, "row of a clone's fit"):
+                run.log_row(_cells(estimator, X, method, seconds, error), ROWS)
+            if run.is_inherited:  # a worker may be killed at any time from here on
+                run.finish()
+            elif run.ends_when_waited_for and isinstance(error, KeyboardInterrupt):
+                run.finish("KILLED")
+
+    def _open(self) -> Run:
+        hook = self._open_hook()
+        hook.run.set_tag("overt.rows", f"each row of {ROWS} is the fit of one clone")
+        if hook.owned:
+            hook.run.log_params({"model_type": self._name, "model_name": self._name})
+            hook.run.ends_when_waited_for = True
+            if self._around is not None:
+                self._around.call_at_end(lambda ended: hook.run.finish())
+        return hook.run
+
+    def _open_hook(self) -> HookRun:
+        settings, name = self._settings, f"{self._name}-fits"
+        if settings["run"] is not None and not _is_open(settings["run"]):  # its tables are closed
+            settings = settings | {"run": None, "parent": settings["run"]}
+        if self._around is None:
+            return open_for_hook(name, **settings)
+        if self._is_nested and settings["run"] is None and settings["parent"] is None:
+            return open_for_hook(name, **settings | {"parent": self._around})
+        with self._around.as_current():
+            return open_for_hook(name, **settings)
+
+    def __copy__(self) -> Lineage:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lineage:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With its run, which is opened before it is sent to a worker: the courier of this process delivers it."""
+        if _is_being_sent() and not is_diverted():
+            with suppress(ConfigurationError):  # the fit says it
+                self.run()
+        return _arrived, (self._name, self._settings, self._run)
+
+
+def _is_being_sent() -> bool:
+    """Whether somebody pickles for another process, and not to keep it: then the stack has the sender in it.
+
+    From a worker only what is fitted is sent back. A sender that is not known here costs no more than a group run of
+    each worker's own.
+    """
+    if current_process().name != "MainProcess":
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_SENDERS):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _arrived(name: str, settings: Mapping[str, Any], run: Run | None) -> Lineage:
+    return Lineage(name, settings, run=run)
+
+
+def lineage_of(known: Lineage | None, estimator: Any, settings: Mapping[str, Any]) -> Lineage:
+    """``known``, or a new lineage where the estimator's class, the settings or the surrounding run are others."""
+    name = type(final_estimator(estimator)).__name__
+    fitting = _fitting.get()
+    around = fitting if fitting is not None else run_around(settings["tracker"] or Tracker())
+    if known is not None and known.has(name, settings, around):
+        return known
+    return Lineage(name, settings, around=around, is_nested=fitting is not None)
+
+
+@contextmanager
+def founding() -> Iterator[None]:
+    """Be the only thread that asks for a lineage: two that clone an estimator at once are to be given one."""
+    with _lock:
+        yield
+
+
+@contextmanager
+def fitting_in(run: Run) -> Iterator[None]:
+    """Let clones that are made in the block know the run of the tracked fit that they are parts of."""
+    token = _fitting.set(run)
+    try:
+        yield
+    finally:
+        _fitting.reset(token)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _is_same(setting: Any, other: Any) -> bool:
+    return setting is other or (not isinstance(setting, Run | Tracker) and describe(setting) == describe(other))
+
+
+def _is_open(run: Run) -> bool:
+    return not run.is_taken_over and (run.is_inherited or run.status == "RUNNING")
+
+
+def _cells(estimator: Any, X: Any, method: str, seconds: float, error: BaseException | None) -> dict[str, object]:
+    shape: tuple[int, ...] = getattr(X, "shape", None) or (len(X),)
+    return {
+        "estimator": type(final_estimator(estimator)).__name__,
+        "method": method,
+        "fit_seconds": seconds,
+        "status": "FINISHED" if error is None else "FAILED",
+        "error": None if error is None else f"{type(error).__name__}: {error}",
+        "n_samples": shape[0],
+        "n_features": shape[1] if len(shape) > 1 else None,
+        "pid": os.getpid(),
+        **{f"param_{name}": text for name, text in _own_params(estimator).items()},
+    }
+
+
+def _own_params(estimator: Any) -> dict[str, str]:
+    params = estimator_params(estimator, name=type(estimator).__name__)
+    return {name: text for name, text in params.items() if name not in ("model_type", "model_name", "model_class")}
+
+
+def _in_forked_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,243 @@
+"""Runs as one wide table, in the columns of the source document's own tracker, and everything else beside it.
+
+::
+
+    experiments.csv      timestamp experiment notes run_id run_name status param_* metric_*: a row for each sealed run
+    experiments.runs/    the same runs whole, as a JSONL store
+
+The table is replaced, never written into, so a reader sees each row whole. Rows, columns and cells that others wrote
+stay as they are; a table that cannot be read whole is left alone, and what was to be added waits.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from overt.errors import OvertWarning, StoreUnavailable
+from overt.journal.codec import is_key
+from overt.records import NOTES_TAG, RunSummary
+from overt.stores.appending import lock, replace
+from overt.stores.jsonl import JsonlStore
+from overt.stores.protocols import ModelStore, QueryStore, ResumableStore, SealableStore, Store
+from overt.stores.runfile import RunState
+from overt.stores.runline import NotARun, is_id, timestamp, to_milliseconds
+from overt.stores.uri import folder_beside
+
+LONGEST_CELL = 10_000
+"""Characters of a cell; a longer param is whole in the folder beside the table. Python's own reader takes 131,072."""
+
+_COLUMNS = ("timestamp", "experiment", "notes", "run_id", "run_name", "status")
+_BOM = b"\xef\xbb\xbf"
+
+
+class CsvStore(JsonlStore):
+    """The runs of one table.
+
+    Parameters
+    ----------
+    path : Path
+        The table, which is made with the first run. The folder beside it has its name and ends in ``.runs``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = Path(os.path.realpath(path))  # a link is not to be replaced by a table of its own
+        super().__init__(folder_beside(path))
+        self.path = path
+
+    def _seal(self, state: RunState) -> None:
+        with lock(self.folder / ".table"):
+            replace(self.path, with_row(_content(self.path), _row(state), self.path))
+        super()._seal(state)  # last: a run that has its line is not sealed again
+
+    def _runs(self) -> dict[str, RunSummary]:
+        """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""
+        beside = super()._runs()
+        alone = {run.id: run for run in read_table(_content(self.path), self.path) if run.id not in beside}
+        return self._with_keys(alone) | beside
+
+
+def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:
+    """The table with one more row, or with another one in place of that of the same run.
+
+    Parameters
+    ----------
+    content : bytes
+        The table as it is; empty if there is none.
+    row : mapping
+        Cells by column; columns that the table lacks are added at its right.
+    path : Path
+        Where it is, for messages.
+    """
+    if not content.strip():
+        return _line(row) + _line(row.values())
+    columns = _columns(content, path)
+    if row["run_id"].encode() not in content and row.keys() <= set(columns) and content.count(b'"') % 2 == 0:
+        added = _line(row.get(name, "") for name in columns)  # the common case, without reading every cell
+        return content + (b"" if content.endswith(b"\n") else b"\n") + added
+    rows = _rows(content, path)
+    columns += [name for name in row if name not in columns]
+    at = columns.index("run_id")
+    kept = [cells for cells in rows[1:] if cells[at : at + 1] != [row["run_id"]]]
+    wide = [cells + [""] * (len(columns) - len(cells)) for cells in kept]
+    bom = _BOM if content.startswith(_BOM) else b""
+    return bom + b"".join(map(_line, [columns, *wide, [row.get(name, "") for name in columns]]))
+
+
+def read_table(content: bytes, path: Path, *, is_strict: bool = False) -> Iterator[RunSummary]:
+    """The runs of a table; a row without an id is given one that is made from its cells.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the table.
+    path : Path
+        Where it is, for messages.
+    is_strict : bool
+        Whether a row that is no run raises StoreUnavailable, instead of being left out with a warning.
+    """
+    if not content.strip():
+        return
+    columns = _columns(content, path)
+    seen: Counter[tuple[str, ...]] = Counter()
+    bad: list[tuple[int, str]] = []
+    for number, cells in enumerate(_rows(content, path)[1:], start=2):
+        row = {name: cell for name, cell in zip(columns, cells, strict=False) if cell != ""}
+        if not row:
+            continue
+        try:
+            identity = (row.get("run_id", ""), row["timestamp"], row["experiment"])
+            seen[identity] += 1
+            is_first = bool(identity[0]) and seen[identity] == 1
+            yield _summary(identity[0] if is_first else _made_id(identity, seen[identity]), row)
+        except (KeyError, NotARun) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            if is_strict:
+                message = f"row {number} of {path} is no run: {reason}. Mend that row, or take it out"
+                raise StoreUnavailable(message) from error
+            bad.append((number, reason))
+    if bad:
+        number, reason = bad[0]
+        others = f", and so are {len(bad) - 1} more" if len(bad) > 1 else ""
+        warnings.warn(
+            f"row {number} of {path} is left out, since it is no run: {reason}{others}. It is yours to mend or remove",
+            OvertWarning,
+            stacklevel=2,
+        )
+
+
+def _row(state: RunState) -> dict[str, str]:
+    spec = state.spec
+    fixed = (
+        timestamp(spec.started_ms),
+        spec.experiment,
+        state.tags.get(NOTES_TAG, ""),
+        spec.key,
+        spec.name,
+        state.status,
+    )
+    return (
+        {name: _cell(text) for name, text in zip(_COLUMNS, fixed, strict=True)}
+        | {f"param_{name}": _cell(text) for name, text in state.params.items()}
+        | {f"metric_{name}": repr(point.value) for name, point in state.last.items()}
+    )
+
+
+def _summary(run_id: str, row: Mapping[str, str]) -> RunSummary:
+    if not is_id(run_id):
+        raise NotARun(f"its run_id must be one that a file can be named by (got {run_id!r:.60})")
+    return RunSummary(
+        id=run_id,
+        name=row.get("run_name") or row["experiment"],
+        experiment=row["experiment"],
+        status=row.get("status", "FINISHED"),
+        started_ms=to_milliseconds(row["timestamp"]),
+        key=run_id if is_key(run_id) else None,
+        metrics={name.removeprefix("metric_"): _number(name, row[name]) for name in row if name.startswith("metric_")},
+        params={name.removeprefix("param_"): row[name] for name in row if name.startswith("param_")},
+        tags={NOTES_TAG: row["notes"]} if "notes" in row else {},
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _columns(content: bytes, path: Path) -> list[str]:
+    columns = next(csv.reader(io.StringIO(_text(content, path), newline=""), strict=True), [])
+    missing = {"timestamp", "experiment"} - set(columns)
+    if missing and len(columns) == 1 and ";" in columns[0]:
+        raise StoreUnavailable(f"semicolons stand between the cells of {path}: save it again, with commas")
+    if missing:
+        raise StoreUnavailable(
+            f"the first row of {path} must name the columns of runs, and lacks {' and '.join(sorted(missing))}: it is "
+            "another table. Name another file for the runs"
+        )
+    return columns
+
+
+def _rows(content: bytes, path: Path) -> list[list[str]]:
+    """All rows, that of the columns first.
+
+    Raises
+    ------
+    StoreUnavailable
+        When one has more cells than there are columns, or the table ends inside of one: it is not to be written again.
+    """
+    reader = csv.reader(io.StringIO(_text(content, path), newline=""), strict=True)
+    rows: list[list[str]] = []
+    try:
+        for cells in reader:
+            if rows and len(cells) > len(rows[0]):
+                raise csv.Error(f"it has {len(cells)} cells, and there are {len(rows[0])} columns")
+            rows.append(cells)
+    except csv.Error as error:
+        raise StoreUnavailable(
+            f"line {reader.line_num} of {path} cannot be read: {error}. The table is left as it is; mend that line, or "
+            "take it out"
+        ) from error
+    return rows
+
+
+def _text(content: bytes, path: Path) -> str:
+    try:
+        return content.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StoreUnavailable(f"{path} is no UTF-8 text ({error}). Save it as CSV in UTF-8") from error
+
+
+def _line(cells: object) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # type: ignore[arg-type]  # quotes cells with either in them
+    return text.getvalue().removesuffix("\r\n").encode("utf-8") + b"\n"
+
+
+def _cell(text: str) -> str:
+    if len(text) <= LONGEST_CELL:
+        return text
+    return f"{text[:LONGEST_CELL]} … ({len(text):,} characters; whole in the folder beside this table)"
+
+
+def _number(name: str, cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise NotARun(f"its {name} must be a number (got {cell!r:.60})") from None
+
+
+def _made_id(identity: Sequence[str], number: int) -> str:
+    """12 hexadecimal digits, as the document's other tracker gives: of cells that no rewriting of the table changes."""
+    return hashlib.sha256("\0".join([*identity, str(number)]).encode()).hexdigest()[:12]
+
+
+def _conforms(store: CsvStore) -> tuple[Store, ModelStore, ResumableStore, SealableStore, QueryStore]:
+    return store, store, store, store, store

@@ -1,0 +1,228 @@
+"""Plain files carried into MLflow: everything arrives, once, with its times, or nothing does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+from sklearn.tree import DecisionTreeClassifier
+
+import overt
+from overt.errors import ConfigurationError, StoreUnavailable
+from overt.importing import import_runs
+from overt.query.finding import open_configured, open_query
+from overt.stores.csv import CsvStore
+from overt.stores.jsonl import JsonlStore
+
+pytestmark = pytest.mark.timeout(120)
+X, y = load_wine(return_X_y=True)
+
+
+@pytest.fixture(params=["jsonl:experiments", "csv:experiments.csv"])
+def recorded(request: pytest.FixtureRequest) -> JsonlStore:
+    """A store with a fit, a run nested in another, and one that failed."""
+    uri: str = request.param
+    overt.configure(store=uri, experiment="wine")
+    model = overt.TrackedEstimator(DecisionTreeClassifier(random_state=0), cv=3, run_name="tree").fit(X[::2], y[::2])
+    model.evaluate(X[1::2], y[1::2])
+    with overt.start_run("parent"), overt.start_run("child") as child:
+        for step in range(5):
+            child.log_metric("loss", 1 / (step + 1))
+    overt.start_run("failed").finish("FAILED")
+    assert overt.wait()
+    return CsvStore(Path("experiments.csv")) if uri.startswith("csv") else JsonlStore(Path("experiments"))
+
+
+def test_runs_arrive_whole_with_their_times_and_models(recorded: JsonlStore, sqlite_uri: str) -> None:
+    import mlflow
+
+    imported = {done.run.name: done for done in import_runs(recorded.path, store=sqlite_uri)}
+    assert not any(done.problem for done in imported.values())
+    there, here = open_query(sqlite_uri), recorded
+    for run in here.iter_runs():
+        before, after = here.read_run(run.id), there.read_run(imported[run.name].run_id)
+        assert after.run.key == run.key
+        for field in ("name", "experiment", "status", "started_ms", "ended_ms", "metrics", "params"):
+            assert getattr(after.run, field) == getattr(before.run, field), field
+        assert after.points == before.points
+        assert {(d.name, d.digest, d.context) for d in after.datasets} == {
+            (d.name, d.digest, d.context) for d in before.datasets
+        }
+        files = {file.path for file in before.files if not file.path.startswith("model/")}
+        assert files <= {file.path for file in after.files}
+        for name in run.metrics:
+            points = sorted((p.step, p.time_ms, p.value) for p in here.iter_points(run.id, name))
+            assert points == sorted((p.step, p.time_ms, p.value) for p in there.iter_points(after.run.id, name))
+    parent, child = imported["parent"].run_id, there.read_run(imported["child"].run_id)
+    assert child.run.tags["mlflow.parentRunId"] == parent
+    tree = there.read_run(imported["tree"].run_id)
+    assert not [file.path for file in tree.files if file.path.startswith("model/")], "the model's files came twice"
+    (model,) = tree.models
+    assert model.status == "READY"
+    mlflow.set_tracking_uri(sqlite_uri)
+    try:
+        loaded = mlflow.sklearn.load_model(model.uri)
+    finally:
+        mlflow.set_tracking_uri(None)
+    bare = DecisionTreeClassifier(random_state=0).fit(X[::2], y[::2])
+    assert np.array_equal(loaded.predict(X), bare.predict(X))
+
+
+def test_a_second_import_doubles_nothing(recorded: JsonlStore, sqlite_uri: str) -> None:
+    first = [done.run_id for done in import_runs(recorded.path, store=sqlite_uri)]
+    there = open_query(sqlite_uri)
+    before = [there.read_run(run_id) for run_id in first]
+    assert [done.run_id for done in import_runs(recorded.path, store=sqlite_uri)] == first
+    assert [there.read_run(run_id) for run_id in first] == before
+
+
+def test_a_line_that_is_no_run_is_named_and_nothing_is_carried_over(recorded: JsonlStore, sqlite_uri: str) -> None:
+    with open(recorded.lines, "ab") as file:
+        file.write(recorded.lines.read_bytes()[:100])
+    with pytest.raises(ConfigurationError, match=r"line 5 of .*runs\.jsonl is no run: .*nothing has been imported"):
+        list(import_runs(recorded.path, store=sqlite_uri))
+    assert list(open_query(sqlite_uri).iter_runs()) == []
+
+
+def test_a_torn_table_is_named_and_nothing_is_carried_over(sqlite_uri: str) -> None:
+    table = 'timestamp,experiment,notes\n2026-02-14T09:30:00,rf,ok\n2026-02-14T09:30:00,rf,"torn'
+    Path("runs.csv").write_text(table)
+    with pytest.raises(StoreUnavailable, match=r"line 3 of .*runs\.csv cannot be read"):
+        list(import_runs(Path("runs.csv"), store=sqlite_uri))
+    assert list(open_query(sqlite_uri).iter_runs()) == []
+    assert Path("runs.csv").read_text() == table
+
+
+def test_from_one_light_store_to_the_other(recorded: JsonlStore) -> None:
+    own, other = (
+        ("csv:experiments.csv", "jsonl:other")
+        if isinstance(recorded, CsvStore)
+        else ("jsonl:experiments", "csv:other.csv")
+    )
+    assert len(list(import_runs(recorded.path, store=other))) == 4
+    carried = open_configured(other)
+    assert {run.id for run in carried.iter_runs()} == {run.id for run in recorded.iter_runs()}
+    with pytest.raises(ConfigurationError, match="is the store itself"):
+        list(import_runs(recorded.path, store=own))
+
+
+def test_the_store_itself_is_known_by_whatever_path(recorded: JsonlStore, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(recorded.folder)
+    own = f"csv:{recorded.path}" if isinstance(recorded, CsvStore) else f"jsonl:{recorded.folder}"
+    for path in (recorded.folder, tmp_path / "link"):
+        with pytest.raises(ConfigurationError, match="is the store itself"):
+            list(import_runs(path, store=own))
+
+
+def test_runs_that_go_on_are_left_out_with_those_nested_in_them_until_they_end(sqlite_uri: str) -> None:
+    overt.configure(store="jsonl:experiments")
+    with overt.start_run("parent") as parent:
+        with overt.start_run("child") as child:
+            child.log_metric("loss", 1.0)
+        assert overt.wait()
+        outcomes = {done.run.name: done for done in import_runs(Path("experiments"), store=sqlite_uri)}
+        assert {name for name, done in outcomes.items() if not done.run_id} == {"parent", "child"}
+        assert "left out" in outcomes["parent"].problem
+        assert list(open_query(sqlite_uri).iter_runs()) == []
+    assert overt.wait()
+    arrived = {done.run.name: done.run_id for done in import_runs(Path("experiments"), store=sqlite_uri)}
+    there = open_query(sqlite_uri)
+    assert there.read_run(arrived["child"]).run.tags["mlflow.parentRunId"] == arrived["parent"]
+    assert there.read_run(arrived["parent"]).run.key == parent.key
+
+
+def test_a_parent_that_started_in_the_same_millisecond_arrives_first(sqlite_uri: str) -> None:
+    parent, child = "a" * 32, "b" * 32
+    line = {"experiment": "e", "params": {}, "metrics": {}, "started_ms": 1, "ended_ms": 2}
+    lines = [
+        line | {"run_id": child, "run_name": "child", "tags": {"mlflow.parentRunId": parent}},
+        line | {"run_id": parent, "run_name": "parent", "tags": {"mlflow.parentRunId": child}},
+    ]
+    for these in (lines, [lines[0], line | {"run_id": parent, "run_name": "parent", "tags": {}}]):  # first a circle
+        Path("runs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in these))
+        arrived = {done.run.name: done.run_id for done in import_runs(Path("runs.jsonl"), store="jsonl:other")}
+        assert set(arrived) == {"parent", "child"}
+    arrived = {done.run.name: done.run_id for done in import_runs(Path("runs.jsonl"), store=sqlite_uri)}
+    assert open_query(sqlite_uri).read_run(arrived["child"]).run.tags["mlflow.parentRunId"] == arrived["parent"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"run_id": "../../x"}, {"run_id": "x" * 300}, {"run_name": "\ud800"}, {"started_ms": 10**18}]
+)
+def test_a_run_that_cannot_be_carried_over_stops_the_import_before_it_begins(
+    fields: dict[str, object], sqlite_uri: str
+) -> None:
+    line = {"experiment": "e", "run_name": "a", "params": {}, "metrics": {}, "started_ms": 1}
+    lines = [line | {"run_id": "fine"}, line | {"run_id": "bad"} | fields]
+    Path("runs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    with pytest.raises(ConfigurationError, match="nothing has been imported"):
+        list(import_runs(Path("runs.jsonl"), store=sqlite_uri))
+    assert list(open_query(sqlite_uri).iter_runs()) == []
+
+
+def test_that_a_run_was_resumed_comes_along(sqlite_uri: str) -> None:
+    overt.configure(store="jsonl:experiments")
+    overt.start_run("twice").finish()
+    overt.start_run(resume="twice").finish()
+    assert overt.wait()
+    (done,) = import_runs(Path("experiments"), store=sqlite_uri)
+    assert len(json.loads(open_query(sqlite_uri).read_run(done.run_id).run.tags["overt.attempts"])) == 1
+
+
+def test_a_damaged_file_of_a_model_is_said_and_the_rest_arrives(recorded: JsonlStore, sqlite_uri: str) -> None:
+    (run,) = [run for run in recorded.iter_runs() if run.name == "tree"]
+    path = recorded.folder / "artifacts" / run.id / "model" / "model.pkl"
+    path.write_bytes(path.read_bytes()[:-1])
+    problems = [done.problem for done in import_runs(recorded.path, store=sqlite_uri) if done.problem]
+    assert len(problems) == 1
+    assert "model" in problems[0]
+    assert len(list(open_query(sqlite_uri).iter_runs())) == 4
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.jsonl", "empty", "note.txt"])
+def test_what_holds_no_runs_says_what_does(name: str, sqlite_uri: str) -> None:
+    Path("empty").mkdir()
+    Path("note.txt").touch()
+    with pytest.raises(ConfigurationError, match=r"FILE must be a runs\.jsonl"):
+        list(import_runs(Path(name), store=sqlite_uri))
+
+
+def test_the_command_says_what_it_carried_over(sqlite_uri: str) -> None:
+    lines = [
+        {
+            "run_id": "abc",
+            "experiment": "e",
+            "run_name": "a",
+            "timestamp": "2026-02-14T09:30:00",
+            "params": {},
+            "metrics": {},
+        },
+        {
+            "run_id": "abd",
+            "experiment": "e",
+            "run_name": "b",
+            "timestamp": "2026-02-15T09:30:00",
+            "params": {},
+            "metrics": {},
+        },
+    ]
+    Path("runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "overt", "import", *arguments, "--store", sqlite_uri]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    done = command("runs.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"2 runs carried into {sqlite_uri}."
+    as_json = json.loads(command("runs.jsonl", "--json").stdout)
+    assert [run["name"] for run in as_json["runs"]] == ["a", "b"]
+    wrong = command("nothing.jsonl")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("overt: FILE must be")
+    assert len(wrong.stderr.splitlines()) == 1

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.query.shelf import Shelf, run
+
+import overt
+from overt.errors import ConfigurationError, RunNotFound
+from overt.query.finding import find_run, run_id_of
+
+
+@pytest.mark.parametrize("run_id", ["abc-1", "0f8fad5b-d9cb-469f-a165-70867728950e", "RUN 1", "f" * 40, "실험-1"])
+def test_any_id_that_a_store_lists_is_found_by_its_whole_and_by_its_beginning(run_id: str) -> None:
+    store = Shelf(run(run_id), run("zzz"))
+    assert find_run(store, run_id) == run_id
+    assert find_run(store, run_id[:-1]) == run_id
+
+
+def test_a_whole_id_means_one_run_however_many_others_begin_so() -> None:
+    store = Shelf(run("run-1", 0), *(run(f"run-1{i}", i + 1) for i in range(10)))
+    assert find_run(store, "run-1") == "run-1"
+    with pytest.raises(RunNotFound, match=r"may be run-19 .* and others: give more of the id"):
+        find_run(store, "run-")
+
+
+def test_no_text_means_no_run() -> None:
+    with pytest.raises(RunNotFound, match="no run answers to ''"):
+        find_run(Shelf(run("a")), "")
+
+
+def test_what_is_no_run_is_an_error_that_fits_whatever_argument_it_came_in() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^a run must be given as a Run, a listed run, or an id.* \(got int\)"
+    ):
+        run_id_of(Shelf(), 5)  # type: ignore[arg-type]
+
+
+def test_runs_that_somebody_else_wrote_into_a_file_are_compared_by_the_ids_that_are_listed(tmp_path: Path) -> None:
+    ids = ["abc-1", "0f8fad5b-d9cb-469f-a165-70867728950e"]
+    common = {"experiment": "e", "run_name": "n", "timestamp": "2024-01-01T00:00:00"}
+    lines = [{"run_id": run_id, **common, "params": {"k": i}, "metrics": {"f": i}} for i, run_id in enumerate(ids)]
+    (tmp_path / "runs.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    store = f"jsonl:{tmp_path}"
+    listed = overt.runs(order_by="metrics.f", store=store)["run_id"]
+    assert list(listed) == ids
+    assert overt.compare(*listed, store=store).params == {"k": ("0", "1")}
+    assert overt.history(listed, store=store)["value"].tolist() == [0, 1]
