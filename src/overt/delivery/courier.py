@@ -241,15 +241,16 @@ class Courier:
             if watched.delivery is None:
                 watched.delivery = self._open(watched)
             delivery = watched.delivery
+            captured = watched.captured  # read once: it is the listener that sets it, at any moment
             is_over = is_last_round and not has_live_owner(watched.folder)
-            sent = delivery.deliver(is_over=is_over, is_captured=watched.captured)
+            sent = delivery.deliver(is_over=is_over, is_captured=captured)
             if is_over and delivery.close_vanished():
-                sent = delivery.deliver(is_over=True, is_captured=watched.captured) or sent
+                sent = delivery.deliver(is_over=True, is_captured=captured) or sent
             for problem in delivery.problems:
                 self._say(Trouble(f"records of {watched.folder.name}", problem, is_refusal=True))
             delivery.problems.clear()
-            removed = not watched.keep and watched.captured and delivery.remove_if_safe(is_over=is_over)
-            self._report(watched, removed=removed)
+            removed = not watched.keep and delivery.remove_if_safe(is_over=is_over)
+            self._report(watched, captured=captured, removed=removed)
             if removed or (is_over and delivery.is_complete):
                 self._drop(watched)
         return sent
@@ -272,7 +273,7 @@ class Courier:
             on_progress=self._say_alive,
         )
 
-    def _report(self, watched: _Watched, *, removed: bool) -> None:
+    def _report(self, watched: _Watched, *, captured: bool, removed: bool) -> None:
         assert watched.delivery is not None
         progress = watched.delivery.progress
         delivered = Delivered(
@@ -280,7 +281,7 @@ class Courier:
             progress.run_id,
             dict(progress.offsets),
             dict(progress.models),
-            captured=watched.captured,
+            captured=captured,
             removed=removed,
         )
         if delivered != watched.reported:

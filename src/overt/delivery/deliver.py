@@ -2,7 +2,7 @@
 
 Progress is saved after what it speaks of has been sent, so a deliverer that dies repeats at most one batch, and the
 store's idempotence turns at-least-once into exactly-once in effect. A journal is removed only when it is sealed (or its
-processes are gone), delivered to the last byte, nothing of it was refused, and nobody writes to it.
+processes are gone), delivered to the last byte, final for its store, nothing of it refused, and nobody writes to it.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class RunDelivery:
         self._ask_caller_at = 0.0
         self._readable: set[str] = set()
         self._foreign: set[str] = set()
+        self._is_captured = False
 
     @property
     def spec(self) -> RunSpec:
@@ -116,6 +117,7 @@ class RunDelivery:
         JournalError
             When no segment can be read.
         """
+        self._is_captured = is_captured
         sent = False
         for path in filter(self._may_be_read, self._segments()):
             # What is recorded meanwhile is the next call's: else a fast loop would be sent in dribbles without end.
@@ -173,9 +175,12 @@ class RunDelivery:
         forget_refused(self.folder, self._store_name)
 
     def remove_if_safe(self, *, is_over: bool) -> bool:
-        """Remove the journal if nothing more will come and nothing of it is missing from the store."""
+        """Remove the journal if nothing more will come and nothing of it is missing from the store.
+
+        It stays until a delivery was told that the run is captured: before that its store does not know it as final.
+        """
         kept = self.progress.rejected or self.progress.bad_lines or self.progress.repeated
-        if kept or not (is_over or self.progress.sealed):
+        if kept or not self._is_captured or not (is_over or self.progress.sealed):
             return False
         with suppress(OSError), hold_unused(segment_paths(self.folder)) as unused:
             if unused and self.is_complete:

@@ -59,8 +59,10 @@ def test_a_run_is_final_for_its_store_only_when_what_surrounds_it_was_captured(f
     delivery = new(folder, store)
     delivery.deliver(is_captured=False)
     assert not store.lines.exists()
+    assert not delivery.remove_if_safe(is_over=False), "a run whose journal is gone is never told to be final"
     delivery.deliver()
     assert len(store.lines.read_bytes().splitlines()) == 1
+    assert delivery.remove_if_safe(is_over=False)
 
 
 def test_a_deliverer_that_dies_while_it_removes_a_journal_leaves_nothing_to_deliver(
