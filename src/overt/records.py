@@ -147,7 +147,8 @@ class Model:
     files : tuple of Artifact
         Paths are relative to the model's folder.
     flavor_fields, pyfunc_fields : mapping
-        JSON-able fields of the flavor and of ``python_function`` in the MLmodel file.
+        JSON-able fields of the flavor and of ``python_function`` in the MLmodel file; no fields of the latter for a
+        model that does not predict, which then has no such flavor.
     signature : mapping or None
         ``{"inputs": …, "outputs": …}`` in MLflow's form.
     example : mapping or None

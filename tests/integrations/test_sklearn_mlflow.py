@@ -94,6 +94,8 @@ FIT = """
     skops = overt.TrackedEstimator(LogisticRegression(), experiment="real", run_name="skops", model_format="skops")
     fitted["skops"] = skops.fit(X_train, y_train)
     outputs["skops"] = skops.predict(X_test)
+    fitted["scaler"] = overt.TrackedEstimator(StandardScaler(), experiment="real", run_name="scaler").fit(X_train)
+    outputs["scaler"] = fitted["scaler"].transform(X_test)
     partial = overt.TrackedEstimator(
         SGDClassifier(random_state=0), experiment="real", run_name="partial", register_as="parts"
     )
@@ -135,9 +137,12 @@ LOAD = """
     for name, fact in facts.items():
         if name == "skops" and not hasattr(mlflow.sklearn, "SERIALIZATION_FORMAT_SKOPS"):
             continue
-        found[f"{name}/sklearn"] = mlflow.sklearn.load_model(fact["model_uri"]).predict(X)
-        found[f"{name}/pyfunc"] = mlflow.pyfunc.load_model(fact["model_uri"]).predict(X)
-        found[f"{name}/runs"] = mlflow.sklearn.load_model(f"runs:/{fact['run_id']}/model").predict(X)
+        if name == "scaler":
+            found["scaler"] = mlflow.sklearn.load_model(fact["model_uri"]).transform(X)
+        else:
+            found[f"{name}/sklearn"] = mlflow.sklearn.load_model(fact["model_uri"]).predict(X)
+            found[f"{name}/pyfunc"] = mlflow.pyfunc.load_model(fact["model_uri"]).predict(X)
+            found[f"{name}/runs"] = mlflow.sklearn.load_model(f"runs:/{fact['run_id']}/model").predict(X)
         if name == "RandomForestClassifier":
             found[f"{name}/registered"] = mlflow.sklearn.load_model("models:/forest/1").predict(X)
         if name == "partial":
@@ -242,6 +247,12 @@ def test_a_skops_model_loads_and_predicts_the_same(left: Left) -> None:
         pytest.skip("this MLflow reads no skops")
     for way in ("sklearn", "pyfunc", "runs"):
         assert left.loaded[f"skops/{way}"].tobytes() == left.predictions["skops"].tobytes()
+
+
+def test_a_transformer_loads_and_is_not_said_to_predict(left: Left) -> None:
+    assert left.loaded["scaler"].tobytes() == left.predictions["scaler"].tobytes()
+    assert left.infos["scaler"]["flavors"] == ["sklearn"]
+    assert left.infos["scaler"]["inputs"] == ["float64"]
 
 
 @pytest.mark.parametrize("way", ["sklearn", "pyfunc", "runs", "registered"])

@@ -19,7 +19,8 @@ class ModelFiles:
     files : mapping
         Path within the model's folder, to content.
     flavor_fields, pyfunc_fields : mapping
-        Fields of the flavor and of ``python_function`` in the MLmodel file. ``loader_module`` belongs to the latter.
+        Fields of the flavor and of ``python_function`` in the MLmodel file. ``loader_module`` belongs to the latter,
+        which a model that does not predict has no fields of.
     signature : mapping or None
         In MLflow's form, see :func:`overt.capture.signature.signature`.
     example : mapping or None

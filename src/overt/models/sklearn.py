@@ -27,7 +27,7 @@ def sklearn_model(
     model_format: ModelFormat = "cloudpickle",
     params: Mapping[str, str] | None = None,
 ) -> ModelFiles:
-    """Describe a fitted estimator as MLflow's ``sklearn`` flavor, loadable by ``mlflow.sklearn`` and ``mlflow.pyfunc``.
+    """Describe a fitted estimator as MLflow's ``sklearn`` flavor; if it predicts, for ``mlflow.pyfunc`` too.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ def sklearn_model(
         flavor="sklearn",
         files=files,
         flavor_fields=fields | {"sklearn_version": sys.modules["sklearn"].__version__, "code": None},
-        pyfunc_fields={
-            "loader_module": "mlflow.sklearn",
-            "model_path": fields["pickled_model"],
-            "predict_fn": method or "predict",
-        },
+        pyfunc_fields=_pyfunc_fields(fields["pickled_model"]) if method == "predict" else {},
         signature=found_signature,
         example=example.info if example is not None else None,
         requirements=needed.pinned,
         params=dict(params or {}),
         notes=tuple(notes),
     )
+
+
+def _pyfunc_fields(model_path: str) -> dict[str, str]:
+    return {"loader_module": "mlflow.sklearn", "model_path": model_path, "predict_fn": "predict"}
 
 
 def check_model_format(model_format: str) -> None:

@@ -52,7 +52,7 @@ from overt.records import (
     StoredModel,
 )
 from overt.stores.appending import append, copy, is_partial, lock
-from overt.stores.modelfile import files_beside
+from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
 from overt.stores.runfile import RunFile, RunState, iter_lines, iter_points, read_state
 from overt.stores.runline import NotARun, from_line, is_id, to_line
@@ -202,7 +202,7 @@ class JsonlStore:
                 datasets=tuple(StoredDataset(d.name, d.digest, d.context, d.profile) for d in state.datasets),
                 files=self._stored_files(run_id),
                 models=tuple(
-                    StoredModel(model.name, str(place / model.name), "READY", (model.flavor, "python_function"))
+                    StoredModel(model.name, str(place / model.name), "READY", tuple(flavors_of(model)))
                     for model in state.models.values()
                 ),
             )

@@ -21,13 +21,18 @@ def files_beside(model: Model, *, run_id: str) -> dict[str, bytes]:
     }
 
 
+def flavors_of(model: Model) -> dict[str, dict[str, object]]:
+    """The ways to load a model, with what each of them needs to know."""
+    flavors: dict[str, dict[str, object]] = {model.flavor: dict(model.flavor_fields)}
+    if model.pyfunc_fields:
+        flavors["python_function"] = {**model.pyfunc_fields, "python_version": model.python_version}
+    return flavors
+
+
 def _described(model: Model, run_id: str) -> dict[str, object]:
     fields: dict[str, object] = {
         "artifact_path": model.name,
-        "flavors": {
-            "python_function": {**model.pyfunc_fields, "python_version": model.python_version},
-            model.flavor: dict(model.flavor_fields),
-        },
+        "flavors": flavors_of(model),
         "model_size_bytes": sum(file.blob.size for file in model.files),
         "run_id": run_id,
         "utc_time_created": datetime.fromtimestamp(model.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),

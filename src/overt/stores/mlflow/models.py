@@ -131,12 +131,13 @@ def write_model_folder(model: Model, folder: Path, *, run_id: str, model_id: str
         saved_input_example_info=dict(model.example) if model.example else None,
         model_size_bytes=sum(file.blob.size for file in model.files),
     )
-    described.add_flavor(
-        "python_function",
-        **model.pyfunc_fields,
-        python_version=model.python_version,
-        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-    )
+    if model.pyfunc_fields:
+        described.add_flavor(
+            "python_function",
+            **model.pyfunc_fields,
+            python_version=model.python_version,
+            env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+        )
     described.add_flavor(model.flavor, **model.flavor_fields)
     described.save(str(folder / "MLmodel"))
 
