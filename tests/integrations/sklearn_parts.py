@@ -119,7 +119,9 @@ def differences(one: Any, other: Any, *, at: str = "", seen: dict[Any, Any] | No
             return
         for index, (mine, others) in enumerate(zip(one, other, strict=True)):
             yield from differences(mine, others, at=f"{at}[{index}]", seen=seen)
-    elif isinstance(one, float | str | bytes | bytearray | int | bool | set | frozenset | type):
+    elif isinstance(one, set | frozenset):  # equal ones may be in another order
+        yield from differences(sorted(map(repr, one)), sorted(map(repr, other)), at=at, seen=seen)
+    elif isinstance(one, float | str | bytes | bytearray | int | bool | type):
         if repr(one) != repr(other):  # NaN is like NaN, and 0.0 is not -0.0
             yield at
     elif hasattr(one, "detach"):  # a tensor
