@@ -107,8 +107,8 @@ def open_run(
     run = Run(spec, writer, link=link, strict=strict, rebuild=rebuild, top_steps=top_steps)
     remember(run)
     run.set_tag("overt.version", own_version())
-    if settings.delivery != "process" and not is_light:
-        capture_into(writer, Launch(**{**launch(), "argv": tuple(launch()["argv"])}), attempt=attempt.number)
+    if settings.delivery == "manual" and not is_light:  # else whoever delivers it has looked
+        capture_into(writer, Launch.from_message(launch()), attempt=attempt.number)
     _announce(spec, attempt)
     return run
 

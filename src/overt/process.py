@@ -10,16 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from overt.capture.environment import variables
 from overt.capture.secrets import redact, redact_argv
 from overt.delivery.dispatch import dispatch
 from overt.settings import cache_base, journal_base, working_directory
 
 
 def launch() -> dict[str, Any]:
-    """Working directory, command line and script, without secrets."""
+    """Working directory as it is; command line, script and listed variables without secrets."""
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None) or (sys.argv[0] if sys.argv and sys.argv[0] else "<stdin>")
-    return {"cwd": str(working_directory()), "argv": redact_argv(sys.orig_argv), "script": redact(str(script))}
+    return {
+        "cwd": str(working_directory()),
+        "argv": redact_argv(sys.orig_argv),
+        "script": redact(str(script)),
+        "variables": variables(),
+    }
 
 
 def is_main_rank() -> bool:

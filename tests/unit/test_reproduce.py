@@ -360,6 +360,39 @@ def test_a_script_that_was_named_from_a_folder_beside_it_is_found(store: Readabl
     assert script_file.read_text().endswith(" ../train.py\n")
 
 
+def test_a_module_is_run_in_the_folder_of_the_repository_that_it_was_run_in(
+    store: Readable, repo: Repo, tmp_path: Path
+) -> None:
+    repo.write("sub/pkg/train.py", "import os\nprint(os.getcwd())\n")
+    argv, script = ["/opt/bin/python3", "-m", "pkg.train"], {"mlflow.source.name": "-m pkg.train"}
+    fields = told(repo.commit(), argv=argv, **script, **{"overt.git.folder": "sub"})
+    fields["artifacts"]["overt/environment.json"] = json.dumps({"cwd": "/home/mina/project/sub"}).encode()
+    rebuilt = apply(planned(store, **fields), tmp_path / "built")
+    assert not any("which folder" in sentence for sentence in rebuilt.missing)
+    script_file = next(file for file in rebuilt.files if file.name == "run.sh")
+    variables = os.environ | {"PYTHON": sys.executable}
+    said = subprocess.run(["sh", script_file], env=variables, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{tmp_path / 'built' / 'sub'}\n"
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_of_two_scripts_of_a_name_the_one_that_was_run_is_the_command(
+    store: Readable, repo: Repo, tmp_path: Path, is_told: bool
+) -> None:
+    repo.write("project/train.py", "")  # as the whole path ends, from the folder above on
+    tags = {"overt.git.folder": "."} if is_told else {}
+    rebuilt = apply(planned(store, **told(repo.commit(), **tags)), tmp_path / "built")
+    script = next(file for file in rebuilt.files if file.name == "run.sh").read_text()
+    assert script.endswith(" train.py\n")
+    assert ("cd ./project" in script) != is_told
+
+
+@pytest.mark.parametrize("folder", ["../..", "/", "", "sub", "a/../.."])
+def test_a_folder_that_cannot_be_is_no_folder(store: Readable, folder: str) -> None:
+    origin = planned(store, **told(GONE, **{"overt.git.folder": folder})).origin
+    assert origin.folder == ("sub" if folder == "sub" else None)
+
+
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [

@@ -54,8 +54,13 @@ def environment() -> dict[str, Any]:
         "user": user(),
         "host": host(),
         "cwd": _or_none(lambda: redact(os.getcwd())),
-        "variables": {name: redact_value(name, os.environ[name]) for name in _VARIABLES if name in os.environ},
+        "variables": variables(),
     }
+
+
+def variables() -> dict[str, str]:
+    """The listed environment variables that are set, without secrets."""
+    return {name: redact_value(name, os.environ[name]) for name in _VARIABLES if name in os.environ}
 
 
 def user() -> str:

@@ -43,6 +43,8 @@ class Source:
         The command line.
     script : str or None
         Path of the script or notebook, ``-m module``, ``<stdin>`` or ``<interactive>``.
+    folder : str or None
+        Where in the repository the command was given: a path, or ``.`` for its top.
     commit, branch : str or None
         HEAD. A detached one has no branch; a repository without commits has a branch and no commit.
     dirty : bool or None
@@ -57,6 +59,7 @@ class Source:
 
     argv: tuple[str, ...]
     script: str | None
+    folder: str | None = None
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None
@@ -85,11 +88,12 @@ def source(cwd: Path, argv: Sequence[str], script: str | None = None, *, timeout
         status = git.ask("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "-z", share=0.6)
         if status is None:  # a bare repository, or a work tree too large to look through in time
             commit = git.line("rev-parse", "--verify", "HEAD")
-            return Source(said, shown, commit=commit, branch=_branch(git), remote=_remote(git))
+            return Source(said, shown, _folder(git), commit=commit, branch=_branch(git), remote=_remote(git))
         state = _read_status(status)
         return Source(
             said,
             shown,
+            _folder(git),
             commit=state.commit,
             branch=None if state.branch is None else redact(state.branch),
             dirty=state.dirty,
@@ -171,6 +175,14 @@ def _diff(git: _Git, state: _Status) -> bytes | None:
             missing = f"# cut: {'' if is_whole else 'at least '}{left_out} bytes more were left out\n"
     text = redact(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     return (head.encode("utf-8", "replace") + text + missing.encode()) or None
+
+
+def _folder(git: _Git) -> str | None:
+    """The working directory within the work tree; None in a bare repository."""
+    prefix = git.ask("rev-parse", "--show-prefix")
+    if prefix is None:
+        return None
+    return redact(prefix.decode("utf-8", "replace").removesuffix("\n").removesuffix("/")) or "."
 
 
 def _branch(git: _Git) -> str | None:

@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from overt.delivery.breaker import Breaker
-from overt.delivery.capturing import Launch, capture_into
+from overt.delivery.capturing import Launch, capture_beside
 from overt.delivery.deliver import RunDelivery, has_live_owner
 from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
 from overt.delivery.priority import LOWEST, NORMAL, set_session_priority
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.journal.folder import LOCK, last_attempt, main_segment, new_segment_name
+from overt.journal.folder import LOCK, last_attempt, main_segment
 from overt.journal.reader import newest_head
-from overt.journal.writer import JournalWriter
 from overt.stores.protocols import Store
 from overt.stores.uri import open_store, public_name
 
@@ -148,13 +147,7 @@ class Courier:
     def _capture(self, watched: _Watched, launch: dict[str, Any]) -> None:
         """Write a segment of our own about the training process's surroundings."""
         try:
-            head = newest_head(watched.folder)
-            if head is not None:
-                segment = new_segment_name()
-                writer = JournalWriter(watched.folder, head.spec, segment=segment, attempt=head.attempt)
-                started = Launch(launch["cwd"], tuple(launch["argv"]), launch["script"])
-                capture_into(writer, started, attempt=head.attempt.number)
-                writer.close()
+            capture_beside(watched.folder, Launch.from_message(launch))
         except Exception as error:  # noqa: BLE001  it is about git, packages and devices: no reason to deliver nothing
             self._say(Trouble(f"capture {watched.folder.name}", f"the run's surroundings were not recorded: {error}"))
         watched.captured = True

@@ -155,10 +155,12 @@ class Deliveries:
             ]
 
     def unfinished_watches(self) -> list[Watch]:
-        """What a new courier has to be told."""
+        """What a new courier has to be told; what an earlier one has captured is not looked at again."""
         with self._changed:
             return [
-                known.watch for known in self._known.values() if known.delivered is None or not known.delivered.removed
+                replace(known.watch, launch=None) if known.delivered and known.delivered.captured else known.watch
+                for known in self._known.values()
+                if known.delivered is None or not known.delivered.removed
             ]
 
     def wait(self, seconds: float) -> None:

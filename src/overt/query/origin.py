@@ -15,6 +15,7 @@ from typing import Any
 
 from overt.capture.secrets import REDACTED
 from overt.errors import ArtifactNotFound, RunNotFound
+from overt.journal.codec import is_safe_path
 from overt.query.diffs import Diff, read_diff
 from overt.query.finding import find_run
 from overt.records import RunDetails, StoredDataset
@@ -47,6 +48,8 @@ class Origin:
         The command line, the interpreter first.
     script, cwd : str or None
         Path of what was run and the folder that it was run in, on the machine that ran it.
+    folder : str or None
+        Where that folder was in the repository: a path below its top, or ``.`` for it.
     environment : mapping
         As recorded: ``python``, ``platform``, ``gpus``, ``variables``, ….
     packages : mapping
@@ -72,6 +75,7 @@ class Origin:
     argv: tuple[str, ...] = ()
     script: str | None = None
     cwd: str | None = None
+    folder: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +126,7 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         argv=_argv(tags, doubts),
         script=tags.get("mlflow.source.name"),
         cwd=_text_or_none(environment.get("cwd")),
+        folder=_folder(tags),
         environment=environment,
         packages=_texts(read.json_object(PACKAGES_FILE)),
         seeds=seeds | {name: value for name, value in _variables(environment).items() if name == "PYTHONHASHSEED"},
@@ -130,6 +135,11 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         doubts=tuple(doubts),
         later_attempts=len({name.split(".")[1] for name in tags if name.startswith("overt.attempt_")}),
     )
+
+
+def _folder(tags: Mapping[str, str]) -> str | None:
+    folder = tags.get("overt.git.folder")
+    return folder if folder == "." or (folder is not None and is_safe_path(folder)) else None
 
 
 def _holder(store: QueryStore, details: RunDetails) -> RunDetails:

@@ -43,7 +43,13 @@ def repository(tmp_path: Path) -> Path:
 def test_a_clean_repository_has_a_commit_a_branch_and_no_diff(repository: Path) -> None:
     found = source(repository, ["train.py"], "train.py")
     head = git(repository, "rev-parse", "HEAD")
-    assert found == Source(("train.py",), "train.py", commit=head, branch="main", dirty=False)
+    assert found == Source(("train.py",), "train.py", ".", commit=head, branch="main", dirty=False)
+
+
+def test_the_folder_is_where_in_the_repository_the_command_was_given(repository: Path) -> None:
+    place = repository / "a folder" / "한국어"
+    place.mkdir(parents=True)
+    assert source(place, []).folder == "a folder/한국어"
 
 
 def test_a_change_is_a_diff_that_git_can_apply(repository: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.delivery.kept import KeptStore, install, only_run
+from tests.unit.delivery.kept import KeptStore, install, load, only_run
 
 from overt.delivery.sync import sync
 from overt.journal.folder import iter_run_folders
@@ -134,6 +135,35 @@ print(dispatch().courier_pid)
     until(lambda: _started(pid) is None)
 
 
+@pytest.mark.parametrize("delivery", ["process", "inline"])
+def test_folder_and_variables_are_the_training_process_own_when_the_run_starts(
+    script: Script, kept: Path, tmp_path: Path, delivery: str
+) -> None:
+    """A courier computes with one thread, and stays where it was started."""
+    (tmp_path / "later").mkdir()
+    script(
+        f"""
+overt.configure(delivery={delivery!r})
+with overt.start_run("first"):
+    pass
+os.chdir({str(tmp_path / "later")!r})
+os.environ["CUDA_VISIBLE_DEVICES"] = "3"
+del os.environ["OMP_NUM_THREADS"]
+with overt.start_run("second"):
+    pass
+""",
+        OMP_NUM_THREADS="7",
+        MKL_NUM_THREADS="",
+    )
+    found = {run.name: json.loads(run.artifacts["overt/environment.json"]) for run in load(kept).runs.values()}
+    first, second = (found[name]["variables"] for name in ("first", "second"))
+    assert (first["OMP_NUM_THREADS"], first["MKL_NUM_THREADS"]) == ("7", "")
+    assert "OPENBLAS_NUM_THREADS" not in first
+    assert second["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "OMP_NUM_THREADS" not in second
+    assert found["second"]["cwd"] == str(tmp_path / "later")
+
+
 def test_a_killed_courier_is_replaced_and_nothing_doubles(script: Script, kept: Path) -> None:
     ended = script("""
 seen = set()
@@ -185,11 +215,12 @@ with overt.start_run("later") as run:
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("OvertWarning") == 1, ended.stderr
     assert "overt sync" in ended.stderr
-    from tests.unit.delivery.kept import load
-
     runs = load(kept).runs.values()
     assert sorted(run.metrics["x"] for run in runs) == [0.0, 1.0, 2.0, 3.0]
     assert {run.status for run in runs} == {"FINISHED"}
+    assert all("overt/environment.json" in run.artifacts for run in runs), (
+        "what surrounds a run is captured all the same"
+    )
 
 
 @pytest.mark.parametrize("interpreter", ["", "/nonexistent/python"])

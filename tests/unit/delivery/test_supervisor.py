@@ -53,6 +53,17 @@ def test_what_is_said_to_a_new_courier_never_goes_to_the_dead_one(tmp_path: Path
         os.close(descriptor)
 
 
+def test_a_new_courier_does_not_capture_again_what_the_dead_one_has_captured(tmp_path: Path) -> None:
+    """The code may have been edited since the run started."""
+    deliveries = Deliveries(lambda trouble: None)
+    for key in ("captured", "not captured", "not heard of"):
+        deliveries.add(Watch(str(tmp_path / key), "store", launch={"cwd": "/"}))
+    for key in ("captured", "not captured"):
+        deliveries.hear(Delivered(key, "id", captured=key == "captured"))
+    launches = {Path(watch.folder).name: watch.launch for watch in deliveries.unfinished_watches()}
+    assert launches == {"captured": None, "not captured": {"cwd": "/"}, "not heard of": {"cwd": "/"}}
+
+
 def test_a_journal_that_is_just_being_removed_has_arrived_only_when_the_courier_says_so(tmp_path: Path) -> None:
     deliveries = Deliveries(lambda trouble: None)
     folder = tmp_path / "key"
