@@ -10,7 +10,9 @@ import pytest
 
 import overt
 from overt.errors import ConfigurationError, RunNotFound
+from overt.journal.codec import decode
 from overt.query.finding import open_configured, run_id_of
+from overt.records import SegmentHead
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,6 +58,9 @@ def test_a_run_can_be_resumed_again_and_ends_as_it_ended_last(uri: str) -> None:
     for number in range(2):
         again = overt.start_run(resume=run_id)
         again.log_metric("loss", number)
+        head = decode(again.to_checkpoint()["run"].encode())
+        assert isinstance(head, SegmentHead)
+        assert head.attempt.number == number + 2
         again.finish("FAILED")
         store = open_configured()
         found = store.read_run(run_id_of(store, run.key)).run
