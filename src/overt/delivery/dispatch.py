@@ -173,14 +173,14 @@ class Dispatch:
 
     def _give_up_courier(self, reason: str) -> None:
         self._hopeless = True
+        self.warn(  # before the last of them has arrived, and the script ends
+            f"no courier process can be kept running ({reason}). Runs are delivered when something waits for them "
+            f"(overt.wait(), the script's end). {self._sync_hint()}"
+        )
         for watch in self.deliveries.unfinished_watches():
             self._inline.watch(watch)
         if self._n_waiting:  # and has hurried a courier that is no more
             self._inline.hurry()
-        self.warn(
-            f"no courier process can be kept running ({reason}). Runs are delivered when something waits for them "
-            f"(overt.wait(), the script's end). {self._sync_hint()}"
-        )
 
     def _on_trouble(self, trouble: Trouble) -> None:
         if trouble.is_refusal:

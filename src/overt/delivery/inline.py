@@ -39,17 +39,17 @@ class InlineDelivery:
         self._lock = threading.RLock()  # a signal handler of the user's may record, in the midst of us
 
     def watch(self, watch: Watch) -> None:
-        """Remember the run, and capture its surroundings as they are now."""
+        """Capture the run's surroundings as they are now, and remember it."""
         import concurrent.futures.thread  # noqa: F401  MLflow imports it, which at the script's end is too late
 
         folder = Path(watch.folder)
-        self._watched[folder.name] = watch
-        if watch.launch is not None:
+        if watch.launch is not None:  # before it can be delivered, and then removed
             try:
                 capture_beside(folder, Launch.from_message(watch.launch))
             except Exception as error:  # noqa: BLE001  it is about git, packages and devices: no reason to deliver nothing
                 text = f"the run's surroundings were not recorded: {error}"
                 self._deliveries.hear(Trouble(f"capture {folder.name}", text, is_refusal=True))
+        self._watched[folder.name] = watch
 
     def hurry(self) -> None:
         """Begin to deliver, or let the delivery that goes on begin once more when it is done."""
