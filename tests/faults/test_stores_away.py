@@ -233,6 +233,7 @@ def test_a_server_killed_and_restarted_midway_gets_everything(
         server.kill()
 
 
+@pytest.mark.slow  # MLflow itself waits for more than a minute before it says that the database is locked
 def test_a_database_that_another_process_locks_is_waited_for(
     sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
