@@ -16,6 +16,7 @@ from tests.crash.processes import (
     bare,
     couriers_of,
     eventually,
+    is_gone,
     kill,
     run_folders,
     start_python,
@@ -245,3 +246,44 @@ def test_a_handler_of_the_users_own_is_called_and_decides(
     assert code == 7
     eventually(lambda: not run_folders(base), "delivered and removed")
     assert Database(sqlite_uri).status(key) == "FAILED"
+
+
+def test_a_worker_that_outlives_its_killed_parent_does_not_leave_the_run_running(
+    sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+    process = start_python(
+        """
+        import multiprocessing, time
+        import overt
+
+        def work(run, is_done):
+            run.log_metric("child", 1.0)
+            is_done.set()
+            time.sleep(300)
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("fork")
+            is_done = context.Event()
+            with overt.start_run("with a worker") as run:
+                run.log_metric("parent", 1.0)
+                child = context.Process(target=work, args=(run, is_done))
+                child.start()
+                is_done.wait()
+                print(run.key, child.pid, flush=True)
+                time.sleep(300)
+        """
+    )
+    assert process.stdout is not None
+    key, child = process.stdout.readline().split()
+    eventually(lambda: couriers_of(base), "the courier's start")
+    kill(process.pid)
+    process.wait()
+    database = Database(sqlite_uri)
+    eventually(lambda: database.status(key) == "KILLED", "the run is closed")
+    assert not is_gone(int(child)), "its worker still runs"
+    assert sorted(point.name for point in database.points(key)) == ["child", "parent"]
+    kill(int(child))
+    process.communicate()
+    eventually(lambda: (sync_here(base, sqlite_uri), not run_folders(base))[1], "delivered and removed")
+    assert database.status(key) == "KILLED"

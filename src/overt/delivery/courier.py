@@ -20,7 +20,7 @@ from typing import Any
 
 from overt.delivery.breaker import Breaker
 from overt.delivery.capturing import Launch, capture_beside
-from overt.delivery.deliver import RunDelivery, has_live_owner
+from overt.delivery.deliver import RunDelivery, has_live_owner, is_left_without_end
 from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
 from overt.delivery.priority import LOWEST, NORMAL, set_session_priority
@@ -237,8 +237,8 @@ class Courier:
             captured = watched.captured  # read once: it is the listener that sets it, at any moment
             is_over = is_last_round and not has_live_owner(watched.folder)
             sent = delivery.deliver(is_over=is_over, is_captured=captured)
-            if is_over and delivery.close_vanished():
-                sent = delivery.deliver(is_over=True, is_captured=captured) or sent
+            if is_last_round and is_left_without_end(watched.folder) and delivery.close_vanished():
+                sent = delivery.deliver(is_over=is_over, is_captured=captured) or sent
             for problem in delivery.problems:
                 self._say(Trouble(f"records of {watched.folder.name}", problem, is_refusal=True))
             delivery.problems.clear()

@@ -321,6 +321,15 @@ def has_live_owner(folder: Path) -> bool:
     return any(head.owner != ours and is_alive(head.owner) is not False for _, head in iter_heads(folder))
 
 
+def is_left_without_end(folder: Path) -> bool:
+    """Whether nobody is left who could end the run: the process that made its last attempt is gone.
+
+    Copies of the run in other processes end nothing. The idle workers of a pool outlive a killed parent, some for ever.
+    """
+    head = read_head(folder / main_segment(last_attempt(folder)))
+    return is_alive(head.owner) is False if head is not None else not has_live_owner(folder)
+
+
 def _size(path: Path) -> int:
     """Bytes of a segment; none when it is not there."""
     try:

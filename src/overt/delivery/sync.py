@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from overt.delivery.deliver import RunDelivery, has_live_owner
+from overt.delivery.deliver import RunDelivery, has_live_owner, is_left_without_end
 from overt.delivery.lock import holder, lock_within
 from overt.errors import JournalError, StoreError, StoreUnavailable
 from overt.journal.folder import GONE, LOCK, iter_run_folders, segment_paths
@@ -36,9 +36,9 @@ class Finding:
     Attributes
     ----------
     state : str
-        ``live``: its process runs. ``elsewhere``: it was written on another host and has no ending, so it may run
-        there. ``vanished``: its process is gone without an ending. ``ended``: it has its ending. ``unreadable``: no
-        segment of it can be read.
+        ``live``: its process runs, or it has its ending and a copy of it in another process may still add to it.
+        ``elsewhere``: it was written on another host and has no ending, so it may run there. ``vanished``: its process
+        is gone without an ending. ``ended``: it has its ending. ``unreadable``: no segment of it can be read.
     """
 
     folder: Path
@@ -93,9 +93,10 @@ def examine(folder: Path) -> Finding:
         return Finding(folder, None, "unreadable")
     spec, host = newest.spec, newest.owner.host
     lives = [is_alive(head.owner) for head in heads]
-    if True in lives:
+    has_ended = any(isinstance(record, RunEnd) for record in iter_records(folder, attempt=newest.attempt.number))
+    if True in lives and (has_ended or not is_left_without_end(folder)):
         return Finding(folder, spec, "live", host)
-    if any(isinstance(record, RunEnd) for record in iter_records(folder, attempt=newest.attempt.number)):
+    if has_ended:
         return Finding(folder, spec, "ended", host)
     return Finding(folder, spec, "elsewhere" if None in lives else "vanished", host)
 
@@ -174,9 +175,9 @@ def _sync_one(finding: Finding, store: Store, uri: str, *, keep: bool, assume_ov
             delivery.begin_again_if_refused()
         is_over = not has_live_owner(finding.folder) or (assume_over and finding.state == "elsewhere")
         sent = delivery.deliver(is_over=is_over)
-        closed = is_over and delivery.close_vanished()
+        closed = (is_over or is_left_without_end(finding.folder)) and delivery.close_vanished()
         if closed:
-            delivery.deliver(is_over=True)
+            delivery.deliver(is_over=is_over)
         is_complete = delivery.is_complete
         problems = list(delivery.problems)
         if finding.state == "elsewhere" and not is_over:

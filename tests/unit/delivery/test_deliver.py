@@ -15,7 +15,7 @@ from overt.delivery.sync import examine, sync
 from overt.errors import JournalError, RecordError, StoreRejected, StoreUnavailable
 from overt.journal.codec import encode, encode_metric
 from overt.journal.folder import DELIVERED, LOCK, MAIN_SEGMENT, REJECTED, create_run_folder, run_folder
-from overt.journal.owner import this_process
+from overt.journal.owner import _started, this_process
 from overt.journal.writer import JournalWriter
 from overt.records import (
     Artifact,
@@ -160,6 +160,25 @@ def test_a_run_without_an_ending_is_closed_as_killed_once(folder: Path) -> None:
     assert store.runs[KEY].status == "KILLED"
     assert store.runs[KEY].tags["overt.ending"]
     assert not new(folder, store).close_vanished()
+
+
+def test_a_worker_that_outlives_its_parent_does_not_keep_the_run_running(folder: Path) -> None:
+    gone = replace(this_process(), pid=2**22 - 1, started="0")
+    parent = replace(this_process(), pid=os.getppid(), started=_started(os.getppid()) or "")
+    create_run_folder(folder)
+    (folder / MAIN_SEGMENT).write_bytes(encode(SegmentHead(SPEC, gone)) + encode(metric(0)))
+    worker = folder / "journal.2-aa.jsonl"
+    worker.write_bytes(encode(SegmentHead(SPEC, parent)) + encode(metric(1)) + b'{"t":"metric","na')
+    assert has_live_owner(folder)
+    assert examine(folder).state == "vanished"
+    assert [outcome.closed for outcome in sync(folder, store_of=lambda spec: f"jsonl:{folder.parent}/there")] == [True]
+    with open(worker, "ab") as file:  # nothing that it still says is lost
+        file.write(encode(metric(2)).removeprefix(b'{"t":"metric","na'))
+    assert examine(folder).state == "live", "it has ended, and its worker goes on"
+    store = JsonlStore(folder.parent / "there")
+    list(sync(folder, store_of=lambda spec: f"jsonl:{store.folder}"))
+    assert store.read_run(KEY).run.status == "KILLED"
+    assert [point.step for point in store.iter_all_points(KEY)] == [0, 1, 2]
 
 
 def test_a_torn_last_line_of_a_dead_process_is_dropped_and_the_rest_complete(folder: Path) -> None:
