@@ -146,6 +146,18 @@ def part_between(rounds: int) -> Iterator[Line]:
     yield Line("   os.write of it to nowhere", median(results, "write_nowhere_us"), "us")
 
 
+def part_stalls(rounds: int) -> Iterator[Line]:
+    """Steps of more than 2 ms in a loop of about 240 us a step, as a share of the bare loop's time."""
+    for threads in ("1", "default"):
+        label = f"{threads} torch thread{'s' if threads != '1' else ''}"
+        results = [work("stalls.py", threads) for _ in range(rounds)]
+        yield Line(f"bare, {label}", 100 * median(results, "bare_stalled"), "%")
+        yield Line(f"overt, courier warm and delivering, {label}", 100 * median(results, "stalled"), "%")
+        yield Line("   the longest step", median(results, "longest_ms"), "ms")
+        yield Line("   the median step, as a multiple of the bare one", median(results, "median_ratio"), "x")
+        yield Line("   the median call of log_metric", median(results, "call_us"), "us")
+
+
 def part_courier(rounds: int) -> Iterator[Line]:
     """The courier, warm, while metrics are recorded: its share of one core, into sqlite."""
     for per_second in (100, 1000, 3000):
@@ -199,6 +211,7 @@ PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
     "between": part_between,
     "torch": part_torch,
     "lightning": part_lightning,
+    "stalls": part_stalls,
     "courier": part_courier,
     "fit": part_fit,
     "script": part_script,
