@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 from tests.integrations.sklearn_parts import Subject, complaints
 
 from overt import TrackedEstimator
@@ -80,6 +81,16 @@ def test_the_curves_of_xgboosts_evaluation_sets_are_series() -> None:
     found = model.estimator_.evals_result()
     assert series(runs[0], "val_logloss") == found["validation_0"]["logloss"]
     assert series(runs[0], "train_logloss") == found["validation_1"]["logloss"]
+
+
+def test_xgboost_inside_a_search_gets_its_evaluation_sets() -> None:
+    xgboost = pytest.importorskip("xgboost", reason="test-oldest goes without it")
+    booster = xgboost.XGBClassifier(n_estimators=4, n_jobs=1)
+    with captured_runs() as runs:
+        model = TrackedEstimator(GridSearchCV(booster, {"max_depth": [1, 2]}, cv=2), check_overlap=False)
+        model.fit(X, TWO_CLASSES, eval_set=[(X[::2].copy(), TWO_CLASSES[::2])], verbose=False)
+    found = model.best_estimator_.evals_result()
+    assert series(runs[0], "val_logloss") == found["validation_0"]["logloss"]
 
 
 def test_the_curves_of_lightgbms_evaluation_sets_are_series() -> None:

@@ -173,7 +173,8 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             that splits by groups, such as ``GroupKFold``: the estimator gets it only if its own ``fit`` takes it. With
             scikit-learn's metadata routing on, the same holds for whatever the splitter requests. ``eval_set=(X, y)``
             scores held-out data after each stage of an estimator that has ``staged_predict``; one whose own ``fit``
-            takes an ``eval_set``, as xgboost's and lightgbm's do, gets it as it is, and its curves are recorded.
+            takes an ``eval_set``, as xgboost's and lightgbm's do, gets it as it is, inside a search too, and its
+            curves are recorded.
 
         Returns
         -------

@@ -7,7 +7,7 @@ says what it takes, under whatever name; without it, ``groups`` is all that ``cr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from sklearn import get_config
@@ -27,12 +27,12 @@ def params_of_estimator(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) 
 def held_out_of(estimator: Any, fit_params: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
     """The ``eval_set`` that overt is to score stage by stage, and what is left for others.
 
-    An estimator whose own ``fit`` takes an ``eval_set`` gets it, and none is left to us.
+    An estimator whose own ``fit`` takes an ``eval_set``, or hands it on to one that does, gets it, and none is left to
+    us. From others even a None is kept: they would not know the word.
     """
-    eval_set = fit_params.get("eval_set")
-    if eval_set is None or _is_taken_by_fit(estimator, "eval_set"):
+    if "eval_set" not in fit_params or _reaches_a_fit_with_eval_set(estimator):
         return None, fit_params
-    return eval_set, {name: value for name, value in fit_params.items() if name != "eval_set"}
+    return fit_params["eval_set"], {name: value for name, value in fit_params.items() if name != "eval_set"}
 
 
 def evaluated_in_fit(fit_params: Mapping[str, Any]) -> list[Any]:
@@ -48,6 +48,20 @@ def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, A
         return {"params": dict(fit_params) or None}  # it asks everyone for their requests itself
     groups = fit_params.get("groups") if _is_wanted_by_splitter(cv, "groups") else None
     return {"params": params_of_estimator(estimator, cv, fit_params) or None, "groups": groups}
+
+
+def _reaches_a_fit_with_eval_set(estimator: Any) -> bool:
+    """Whether the estimator takes an ``eval_set``, or as a search does, passes all on to one inside that does.
+
+    A pipeline wants the name of the step before it, and says so.
+    """
+    if _is_taken_by_fit(estimator, "eval_set"):
+        return True
+    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))  # TransformedTargetRegressor
+    if not hasattr(inner, "fit") or isinstance(inner, type):
+        return False
+    takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in signature(estimator.fit).parameters.values())
+    return takes_any and _reaches_a_fit_with_eval_set(inner)
 
 
 def _is_routing_enabled() -> bool:

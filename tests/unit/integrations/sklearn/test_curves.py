@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier
 from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -126,14 +127,26 @@ def test_a_score_named_as_a_curve_is_the_point_after_its_last(runs: Runs) -> Non
 class TakesEvalSet(ClassifierMixin, BaseEstimator):
     """As xgboost does it."""
 
+    def __init__(self, label: int = 0, seen: Any = None) -> None:
+        self.label = label
+        self.seen = seen
+
+    def __sklearn_clone__(self) -> TakesEvalSet:
+        return TakesEvalSet(self.label, self.seen)  # a list of all that its copies were given
+
     def fit(self, X: Any, y: Any, eval_set: Any = None) -> TakesEvalSet:
         self.classes_ = np.unique(y)
         self.given_ = eval_set
+        if self.seen is not None:
+            self.seen.append(eval_set)
         self.evals_result_ = {f"validation_{i}": {"logloss": [0.5 + i, 0.4 + i]} for i, _ in enumerate(eval_set)}
         return self
 
     def predict(self, X: Any) -> Any:
-        return np.zeros(len(X), int)
+        return np.full(len(X), self.label)
+
+    def predict_proba(self, X: Any) -> Any:
+        return np.full((len(X), 2), 0.5)
 
 
 def test_an_estimator_that_takes_an_eval_set_gets_it_and_its_curves_are_named_by_the_data(runs: Runs) -> None:
@@ -142,6 +155,43 @@ def test_an_estimator_that_takes_an_eval_set_gets_it_and_its_curves_are_named_by
     assert model.given_ is given
     assert series(runs[0], "train_logloss") == [(0, 0.5), (1, 0.4)]
     assert series(runs[0], "val_logloss") == [(0, 1.5), (1, 1.4)]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: GridSearchCV(inner, {"label": [0, 1]}, cv=2),
+        lambda inner: CalibratedClassifierCV(inner, cv=2),
+        lambda inner: GridSearchCV(CalibratedClassifierCV(inner, cv=2), {"estimator__label": [0, 1]}, cv=2),
+    ],
+    ids=["search", "calibration", "both"],
+)
+def test_an_estimator_inside_another_gets_the_eval_set_that_its_fit_takes(runs: Runs, around: Any) -> None:
+    seen: list[Any] = []
+    given = [(X_val, y_val)]
+    TrackedEstimator(around(TakesEvalSet(seen=seen)), log_model=False).fit(X, y, eval_set=given)
+    assert seen
+    assert all(eval_set is given for eval_set in seen)
+    assert runs[0].status == "FINISHED"
+
+
+def test_the_curves_of_a_searchs_best_candidate_are_series(runs: Runs) -> None:
+    search = GridSearchCV(TakesEvalSet(), {"label": [0, 1]}, cv=2)
+    TrackedEstimator(search, log_model=False).fit(X, y, eval_set=[(X, y), (X_val, y_val)])
+    assert series(runs[0], "train_logloss") == [(0, 0.5), (1, 0.4)]
+    assert series(runs[0], "val_logloss") == [(0, 1.5), (1, 1.4)]
+
+
+def test_a_search_of_boosted_models_is_scored_on_the_eval_set_after_each_stage(runs: Runs) -> None:
+    search = GridSearchCV(boosting(), {"max_depth": [1, 2]}, cv=2)
+    TrackedEstimator(search, log_model=False).fit(X, y, eval_set=(X_val, y_val))
+    assert [step for step, _ in series(runs[0], "val_accuracy")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("estimator", [boosting(), RandomForestClassifier(2)], ids=["staged", "not staged"])
+def test_an_eval_set_of_none_is_none(runs: Runs, estimator: Any) -> None:
+    TrackedEstimator(estimator, log_model=False).fit(X, y, eval_set=None)
+    assert (runs[0].status, series(runs[0], "val_accuracy")) == ("FINISHED", [])
 
 
 @pytest.mark.parametrize("eval_set", [X_val, (X_val,), "val"], ids=["array", "one", "text"])
