@@ -104,6 +104,17 @@ def test_the_curves_of_lightgbms_evaluation_sets_are_series() -> None:
     assert series(runs[0], "val_binary_logloss") == list(found["valid_1"]["binary_logloss"])
 
 
+@pytest.mark.filterwarnings("ignore:The argument .eval_set. is deprecated")
+def test_a_copy_of_the_training_data_in_a_lone_pair_is_named_so() -> None:
+    lightgbm = pytest.importorskip("lightgbm", reason="test-oldest goes without it")
+    pandas = pytest.importorskip("pandas")
+    booster = lightgbm.LGBMClassifier(n_estimators=2, min_child_samples=2, n_jobs=1, verbose=-1)
+    table = pandas.DataFrame(X)
+    with captured_runs() as runs:
+        TrackedEstimator(booster).fit(table, TWO_CLASSES, eval_set=(table.copy(), TWO_CLASSES))
+    assert len(series(runs[0], "train_binary_logloss")) == 2
+
+
 def test_the_epochs_of_a_skorch_network_are_series() -> None:
     skorch = pytest.importorskip("skorch", reason="test-oldest goes without it")
     import torch

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from overt.capture.dataset import dataset as describe_data
+from overt.capture.digest import digest
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
-from overt.integrations.sklearn.histories import staged_scores, training_history
+from overt.integrations.sklearn.histories import seen_by_final, staged_scores, training_history
 from overt.integrations.sklearn.recording import Curves, FitRecorder, Lengths, Place
 from overt.integrations.sklearn.routing import evaluated_in_fit
 from overt.integrations.sklearn.search import ChildRuns, model_of, search_in
@@ -137,10 +138,24 @@ def record_curves(
     """Record the curves that a fit has left behind, and those on the data that it was not fitted to."""
 
     def of_fit() -> Curves:
-        are_training = [data is X for data in evaluated_in_fit(fit_params)]
+        evaluated = evaluated_in_fit(fit_params)
+        are_training = _are_training(evaluated, estimator, X) if evaluated else []
         return training_history(estimator, eval_sets=are_training)
 
     fit.curves = recorder.history(of_fit, fit.curves)
     if eval_set is not None:
         recorder.dataset(*eval_set, name="val", context="val")
         fit.curves = recorder.history(lambda: staged_scores(estimator, *eval_set), fit.curves)
+
+
+def _are_training(evaluated: Sequence[Any], estimator: Any, X: Any) -> list[bool]:
+    """Whether each is the training data: the very object, or equal to it as given or as the final step had it."""
+    seen = [X] if (before := seen_by_final(estimator, X)) is X else [X, before]
+    return [any(_is_same_data(data, training) for training in seen) for data in evaluated]
+
+
+def _is_same_data(data: Any, other: Any) -> bool:
+    if data is other:
+        return True
+    is_same_shape = getattr(data, "shape", None) == getattr(other, "shape", None)  # a digest reads every byte
+    return is_same_shape and digest(data) == digest(other)

@@ -75,14 +75,19 @@ def staged_scores(estimator: Any, X: Any, y: Any) -> dict[str, list[float]]:
     path = _path(estimator)
     if not path or not can_be_staged(estimator):
         return {}
-    *outer, final = path
-    for pipeline in outer:
-        if len(getattr(pipeline, "steps", ())) > 1:
-            X = pipeline[:-1].transform(X)
+    X, final = seen_by_final(estimator, X), path[-1]
     if is_classifier(final):
         return _staged_classification(final, X, y)
     predictions = [(root_mean_squared_error(y, p), r2_score(y, p)) for p in final.staged_predict(X)]
     return {"val_rmse": [float(rmse) for rmse, _ in predictions], "val_r2": [float(r2) for _, r2 in predictions]}
+
+
+def seen_by_final(estimator: Any, X: Any) -> Any:
+    """``X`` as the steps before the final estimator transform it; ``X`` itself where there are none."""
+    for pipeline in _path(estimator)[:-1]:
+        if len(getattr(pipeline, "steps", ())) > 1:
+            X = pipeline[:-1].transform(X)
+    return X
 
 
 def _path(estimator: Any) -> list[Any]:

@@ -36,10 +36,16 @@ def held_out_of(estimator: Any, fit_params: Mapping[str, Any]) -> tuple[Any, Map
 
 
 def evaluated_in_fit(fit_params: Mapping[str, Any]) -> list[Any]:
-    """The X of each set that the estimator itself evaluates while it is fitted: xgboost's way, and lightgbm's."""
-    if (several := fit_params.get("eval_X")) is not None:
+    """The X of each set that the estimator itself evaluates while it is fitted: xgboost's way, and lightgbm's.
+
+    Both take a list; lightgbm also a lone pair. To a step of a pipeline they go under its name: ``step__eval_set``.
+    """
+    if (several := _given_to_any_step(fit_params, "eval_X")) is not None:
         return list(several) if isinstance(several, tuple | list) else [several]
-    return [data[0] for data in fit_params.get("eval_set") or ()]
+    pairs = _given_to_any_step(fit_params, "eval_set")
+    if isinstance(pairs, tuple) and pairs and not isinstance(pairs[0], tuple):
+        pairs = [pairs]
+    return [data[0] for data in pairs or ()]
 
 
 def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +54,11 @@ def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, A
         return {"params": dict(fit_params) or None}  # it asks everyone for their requests itself
     groups = fit_params.get("groups") if _is_wanted_by_splitter(cv, "groups") else None
     return {"params": params_of_estimator(estimator, cv, fit_params) or None, "groups": groups}
+
+
+def _given_to_any_step(fit_params: Mapping[str, Any], name: str) -> Any:
+    given = (value for key, value in fit_params.items() if key == name or key.endswith(f"__{name}"))
+    return next((value for value in given if value is not None), None)
 
 
 def _reaches_a_fit_with_eval_set(estimator: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -139,8 +140,11 @@ class TakesEvalSet(ClassifierMixin, BaseEstimator):
         self.given_ = eval_set
         if self.seen is not None:
             self.seen.append(eval_set)
-        self.evals_result_ = {f"validation_{i}": {"logloss": [0.5 + i, 0.4 + i]} for i, _ in enumerate(eval_set)}
+        self.evals_result_ = {f"validation_{i}": {"logloss": [0.5 + i, 0.4 + i]} for i in range(self._n_sets(eval_set))}
         return self
+
+    def _n_sets(self, eval_set: Any) -> int:
+        return 1 if isinstance(eval_set, tuple) else len(eval_set)  # lightgbm also takes a lone pair
 
     def predict(self, X: Any) -> Any:
         return np.full(len(X), self.label)
@@ -153,6 +157,28 @@ def test_an_estimator_that_takes_an_eval_set_gets_it_and_its_curves_are_named_by
     given = [(X, y), (X_val, y_val)]
     model = TrackedEstimator(TakesEvalSet(), log_model=False).fit(X, y, eval_set=given)
     assert model.given_ is given
+    assert series(runs[0], "train_logloss") == [(0, 0.5), (1, 0.4)]
+    assert series(runs[0], "val_logloss") == [(0, 1.5), (1, 1.4)]
+
+
+def test_a_copy_of_the_training_data_is_known_as_such(runs: Runs) -> None:
+    TrackedEstimator(TakesEvalSet(), log_model=False).fit(X, y, eval_set=[(X_val, y_val), (X.copy(), y)])
+    assert series(runs[0], "val_logloss") == [(0, 0.5), (1, 0.4)]
+    assert series(runs[0], "train_logloss") == [(0, 1.5), (1, 1.4)]
+
+
+def test_a_lone_pair_is_one_evaluation_set(runs: Runs) -> None:
+    table = pd.DataFrame(X)
+    TrackedEstimator(TakesEvalSet(), log_model=False).fit(table, y, eval_set=(table.copy(), y))
+    assert [len(series(runs[0], name)) for name in ("train_logloss", "val_logloss")] == [2, 0]
+
+
+@pytest.mark.parametrize("before", ["passthrough", StandardScaler()], ids=["as given", "scaled"])
+def test_evaluation_sets_of_a_pipelines_step_are_named_by_the_data(runs: Runs, before: Any) -> None:
+    transformed = X if before == "passthrough" else StandardScaler().fit_transform(X)
+    pipeline = make_pipeline(before, TakesEvalSet())
+    given = [(transformed, y), (X_val, y_val)]
+    TrackedEstimator(pipeline, log_model=False).fit(X, y, takesevalset__eval_set=given)
     assert series(runs[0], "train_logloss") == [(0, 0.5), (1, 0.4)]
     assert series(runs[0], "val_logloss") == [(0, 1.5), (1, 1.4)]
 
