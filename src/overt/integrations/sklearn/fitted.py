@@ -17,7 +17,7 @@ from overt.capture.dataset import dataset as describe_data
 from overt.capture.digest import digest
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
-from overt.integrations.sklearn.histories import seen_by_final, staged_scores, training_history
+from overt.integrations.sklearn.histories import name_of_held_out, seen_by_final, staged_scores, training_history
 from overt.integrations.sklearn.recording import Curves, FitRecorder, Lengths, Place
 from overt.integrations.sklearn.routing import evaluated_in_fit
 from overt.integrations.sklearn.search import ChildRuns, model_of, search_in
@@ -144,8 +144,9 @@ def record_curves(
 
     fit.curves = recorder.history(of_fit, fit.curves)
     if eval_set is not None:
-        recorder.dataset(*eval_set, name="val", context="val")
-        fit.curves = recorder.history(lambda: staged_scores(estimator, *eval_set), fit.curves)
+        name = name_of_held_out(estimator)
+        recorder.dataset(*eval_set, name=name, context=name)
+        fit.curves = recorder.history(lambda: staged_scores(estimator, *eval_set, name=name), fit.curves)
 
 
 def _are_training(evaluated: Sequence[Any], estimator: Any, X: Any) -> list[bool]:

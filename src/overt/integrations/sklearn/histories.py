@@ -62,24 +62,27 @@ def can_be_staged(estimator: Any) -> bool:
     return hasattr(final, "staged_predict") and (is_classifier(final) or is_regressor(final))
 
 
-def staged_scores(estimator: Any, X: Any, y: Any) -> dict[str, list[float]]:
+def name_of_held_out(estimator: Any) -> str:
+    """What an ``eval_set`` is called: ``val``, or ``val_2`` where the fit has split a validation set off by itself."""
+    return "val_2" if any(name.startswith("val_") for name in training_history(estimator)) else "val"
+
+
+def staged_scores(estimator: Any, X: Any, y: Any, *, name: str = "val") -> dict[str, list[float]]:
     """Score held-out data as the fitted estimator would have done after each of its iterations.
 
     Returns
     -------
     dict of str to list of float
-        ``val_accuracy`` of classifiers, with ``val_loss`` (the log loss) where there are probabilities and no class of
-        ``y`` is new to the estimator; ``val_rmse`` and ``val_r2`` of regressors. Empty for other estimators, and for a
-        search that did not refit.
+        ``val_accuracy`` of classifiers, with ``val_log_loss`` where there are probabilities and no class of ``y`` is
+        new to the estimator: it is called by its kind, for the ``train_loss`` that an estimator keeps may be another.
+        ``val_rmse`` and ``val_r2`` of regressors. Empty for other estimators, and for a search that did not refit.
     """
     path = _path(estimator)
     if not path or not can_be_staged(estimator):
         return {}
     X, final = seen_by_final(estimator, X), path[-1]
-    if is_classifier(final):
-        return _staged_classification(final, X, y)
-    predictions = [(root_mean_squared_error(y, p), r2_score(y, p)) for p in final.staged_predict(X)]
-    return {"val_rmse": [float(rmse) for rmse, _ in predictions], "val_r2": [float(r2) for _, r2 in predictions]}
+    scores = _staged_classification(final, X, y) if is_classifier(final) else _staged_regression(final, X, y)
+    return {f"{name}_{score}": values for score, values in scores.items()}
 
 
 def seen_by_final(estimator: Any, X: Any) -> Any:
@@ -104,11 +107,16 @@ def _path(estimator: Any) -> list[Any]:
 
 
 def _staged_classification(final: Any, X: Any, y: Any) -> dict[str, list[float]]:
-    scores = {"val_accuracy": [float(accuracy_score(y, predicted)) for predicted in final.staged_predict(X)]}
+    scores = {"accuracy": [float(accuracy_score(y, predicted)) for predicted in final.staged_predict(X)]}
     classes = final.classes_
     if hasattr(final, "staged_predict_proba") and len(classes) > 1 and numpy.isin(numpy.unique(y), classes).all():
-        scores["val_loss"] = [float(log_loss(y, proba, labels=classes)) for proba in final.staged_predict_proba(X)]
+        scores["log_loss"] = [float(log_loss(y, proba, labels=classes)) for proba in final.staged_predict_proba(X)]
     return scores
+
+
+def _staged_regression(final: Any, X: Any, y: Any) -> dict[str, list[float]]:
+    predictions = [(root_mean_squared_error(y, p), r2_score(y, p)) for p in final.staged_predict(X)]
+    return {"rmse": [float(rmse) for rmse, _ in predictions], "r2": [float(r2) for _, r2 in predictions]}
 
 
 # --- what a fit leaves behind, by family ------------------------------------------------------------------------------

@@ -10,7 +10,12 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.naive_bayes import GaussianNB
@@ -105,7 +110,7 @@ def test_an_eval_set_is_scored_after_each_stage(runs: Runs) -> None:
     assert series(runs[0], "val_accuracy") == list(
         enumerate(accuracy_score(y_val, predicted) for predicted in model.estimator_.staged_predict(X_val))
     )
-    assert series(runs[0], "val_loss")[-1][1] == log_loss(y_val, model.predict_proba(X_val))
+    assert series(runs[0], "val_log_loss")[-1][1] == log_loss(y_val, model.predict_proba(X_val))
     assert [(found.name, found.context) for found in runs[0].datasets] == [("train", "training"), ("val", "val")]
 
 
@@ -118,9 +123,26 @@ def test_an_eval_set_of_a_regression_behind_a_pipeline(runs: Runs) -> None:
     assert series(runs[0], "val_rmse")[-1][1] == pytest.approx(last, rel=1e-12)
 
 
+def test_a_log_loss_of_ours_is_not_called_as_if_it_were_the_loss_that_the_estimator_keeps(runs: Runs) -> None:
+    model = TrackedEstimator(boosting(loss="exponential")).fit(X, y, eval_set=(X, y))
+    assert "val_loss" not in runs[0].metrics
+    assert runs[0].metrics["val_log_loss"] == runs[0].metrics["training_log_loss"] != model.train_score_[-1]
+
+
+@pytest.mark.parametrize("scoring", ["loss", "accuracy"])
+def test_an_eval_set_beside_a_validation_set_of_the_fits_own_is_the_second(runs: Runs, scoring: str) -> None:
+    booster = HistGradientBoostingClassifier(max_iter=3, early_stopping=True, scoring=scoring, random_state=0)
+    model = TrackedEstimator(booster).fit(X, y, eval_set=(X_val, y_val))
+    assert len(series(runs[0], f"val_{scoring}")) == len(model.validation_score_)
+    assert [step for step, _ in series(runs[0], "val_2_log_loss")] == [0, 1, 2]
+    assert runs[0].metrics["val_2_accuracy"] == model.score(X_val, y_val)
+    assert [found.name for found in runs[0].datasets] == ["train", "val_2"]
+
+
 def test_a_score_named_as_a_curve_is_the_point_after_its_last(runs: Runs) -> None:
     model = TrackedEstimator(boosting()).fit(X, y, eval_set=(X_val, y_val))
     report = model.evaluate(X_val, y_val, name="val")
+    assert series(runs[0], "val_log_loss")[-1] == (4, report["log_loss"])
     assert series(runs[0], "val_accuracy")[-1] == (4, report["accuracy"])
     assert runs[0].metrics["val_accuracy"] == report["accuracy"]
 

@@ -295,10 +295,10 @@ REGRESSORS = [
 def test_held_out_curves_of_classifiers_are_those_of_sklearn_metrics(model: Any, labels: Any) -> None:
     X_train, X_test, y_train, y_test = train_test_split(X, labels, random_state=0)
     scores = staged_scores(model.fit(X_train, y_train), X_test, y_test)
-    assert set(scores) == {"val_accuracy", "val_loss"}
-    assert len(scores["val_accuracy"]) == len(scores["val_loss"]) == len(list(model.staged_predict(X_test)))
+    assert set(scores) == {"val_accuracy", "val_log_loss"}
+    assert len(scores["val_accuracy"]) == len(scores["val_log_loss"]) == len(list(model.staged_predict(X_test)))
     assert scores["val_accuracy"][-1] == accuracy_score(y_test, model.predict(X_test))
-    assert scores["val_loss"][-1] == pytest.approx(log_loss(y_test, model.predict_proba(X_test)))
+    assert scores["val_log_loss"][-1] == pytest.approx(log_loss(y_test, model.predict_proba(X_test)))
     first = next(iter(model.staged_predict(X_test)))
     assert scores["val_accuracy"][0] == accuracy_score(y_test, first)
     assert all(type(value) is float for values in scores.values() for value in values)
@@ -323,13 +323,13 @@ def test_held_out_curves_pass_through_the_steps_before() -> None:
         assert can_be_staged(model)
         scores = staged_scores(model.fit(X[::2], NAMES[::2]), X[1::2], NAMES[1::2])
         assert scores["val_accuracy"][-1] == accuracy_score(NAMES[1::2], model.predict(X[1::2]))
-        assert scores["val_loss"][-1] == pytest.approx(log_loss(NAMES[1::2], model.predict_proba(X[1::2])))
+        assert scores["val_log_loss"][-1] == pytest.approx(log_loss(NAMES[1::2], model.predict_proba(X[1::2])))
 
 
 def test_a_class_that_the_fit_has_not_seen_leaves_no_log_loss() -> None:
     model = GradientBoostingClassifier(n_estimators=2).fit(X[:100], NAMES[:100])
     assert set(staged_scores(model, X, NAMES)) == {"val_accuracy"}
-    assert set(staged_scores(model, X[:10], NAMES[:10])) == {"val_accuracy", "val_loss"}
+    assert set(staged_scores(model, X[:10], NAMES[:10])) == {"val_accuracy", "val_log_loss"}
 
 
 def test_what_cannot_be_staged_has_no_held_out_curves() -> None:
