@@ -23,7 +23,7 @@ from overt.integrations.sklearn import checking
 from overt.integrations.sklearn.cloning import Parts, copy_for_fit, copy_for_partial_fit, is_warm, parts_of
 from overt.integrations.sklearn.crossval import CrossValidation, cross_validate_estimator
 from overt.integrations.sklearn.evaluating import can_be_asked, can_be_evaluated, evaluate
-from overt.integrations.sklearn.fitted import LastFit, Wanted, record_curves, record_fit, telling_of_failure
+from overt.integrations.sklearn.fitted import LastFit, Origin, Wanted, record_curves, record_fit, telling_of_failure
 from overt.integrations.sklearn.forwarding import ForwardedMethods, if_inner_has, signed_as_inner
 from overt.integrations.sklearn.histories import training_history
 from overt.integrations.sklearn.lineage import Lineage, fitting_in, founding, lineage_of
@@ -79,7 +79,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
     register_as : str, optional
         Registered model that it becomes a version of.
     run : Run, optional
-        Record into this run and leave it open.
+        Record into this run and leave it open. A second fit that begins anew has a run nested in it.
     parent : Run or str, optional
         Run, or key of one, to nest the fit's run in.
     tracker : Tracker, optional
@@ -107,6 +107,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
 
     _lineage: Lineage | None = None
     _is_clone = False
+    _given: Run | None = None
     _last: LastFit
     _parts: Parts = MappingProxyType({})
     _partial: PartialFit | None
@@ -247,9 +248,9 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         if self._is_clone:
             return self._fit_lightly(method, X, y, fit_params)
         reopened = self._reopened()
-        is_continued, hook = reopened is not None, reopened or self._open()
+        is_reopened, hook = reopened is not None, reopened or self._open()
         self._close_partial()
-        with hook.ending() as run, fitting_in(run), telling_of_failure(run, is_wanted=is_continued):
+        with hook.ending() as run, fitting_in(run), telling_of_failure(run, is_wanted=is_reopened):
             if is_last_step(self, caller):
                 run.warn(ADVICE)
             estimator = copy_for_fit(self.estimator, self.__dict__.get("estimator_"), self._parts)
@@ -259,12 +260,13 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             dataset = recorder.dataset(X, y, name="train", context="training")
             own_params = params_of_estimator(self.estimator, self.cv, fit_params)
             began = time.perf_counter()
-            with following(estimator, run, live_scores=self.live_scores, is_continued=is_continued):
+            with following(estimator, run, live_scores=self.live_scores, is_continued=is_reopened):
                 result = getattr(estimator, method)(X, y, **own_params)
             run.log_metric("fit_seconds", time.perf_counter() - began)
-            before = self._last if is_continued else LastFit(number=0)
+            number = self._last.number + 1 if is_reopened else 1
+            curves = self._last.curves if is_warm(self.estimator) and self._is_kin_of_last() else {}
             self.estimator_, self.run_ = estimator, run
-            self._last = fit = LastFit(dataset, before.number + 1, before.curves)
+            self._last = fit = LastFit(dataset, number, curves, origin=self._origin())
             wanted, weight = self._wanted(X, y, fit_params), fit_params.get("sample_weight")
             record_fit(estimator, X, y, fit=fit, recorder=recorder, wanted=wanted, sample_weight=weight)
             record_curves(estimator, X, fit=fit, recorder=recorder, fit_params=fit_params, eval_set=eval_set)
@@ -422,7 +424,20 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         checking.check_cross_validation(self.estimator, cv=self.cv, scoring=self.scoring, n_jobs=self.n_jobs)
 
     def _open(self) -> HookRun:
-        return open_for_hook(type(final_estimator(self.estimator)).__name__, **self._run_settings())
+        """A run for a fit that begins anew; where a fit of this was recorded in the given run before, one inside it."""
+        given, settings = self.run, self._run_settings()
+        if given is not None and given is self._given:
+            settings |= {"run": None, "parent": given}
+        hook = open_for_hook(type(final_estimator(self.estimator)).__name__, **settings)
+        self._given = given
+        return hook
+
+    def _origin(self) -> Origin:
+        kinds = type(self.estimator), type(final_estimator(self.estimator))
+        return Origin(kinds, self._run_settings())
+
+    def _is_kin_of_last(self) -> bool:
+        return "run_" in self.__dict__ and self._last.origin.is_kin_of(self._origin())
 
     def _run_settings(self) -> dict[str, Any]:
         """What says which run a fit is recorded in."""
@@ -436,26 +451,30 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             return self._lineage
 
     def _reopened(self) -> HookRun | None:
-        """The last fit's run, where this fit continues it."""
-        if "run_" in self.__dict__ and is_warm(self.estimator):
+        """The last fit's run, where this fit continues it and the user has asked for no other run."""
+        if "run_" in self.__dict__ and is_warm(self.estimator) and self._last.origin.shares_run_with(self._origin()):
             return HookRun(self.run_, owned=False)
         return None
 
     def _begin_partial(self) -> PartialFit:
         """A run for this ``partial_fit`` and those that follow."""
         self._check(None)
+        self._close_partial()
         hook = self._open()
         recorder = self._recorder(hook.run)
         recorder.params(self.estimator)
         partial = PartialFit(hook, recorder, bool(self.log_model), self.model_format, self.register_as)
         hook.run.call_at_end(partial.at_end)
-        self._partial, self.run_, self._last = partial, hook.run, LastFit(number=0)
+        curves = self._last.curves if self._is_kin_of_last() else {}  # those are in an earlier run
+        self._last = LastFit(number=0, curves=curves, origin=self._origin())
+        self._partial, self.run_ = partial, hook.run
         return partial
 
     def _open_partial(self) -> PartialFit | None:
-        """What an earlier ``partial_fit`` began, while its run is open."""
+        """What an earlier ``partial_fit`` began, while its run is open and this call belongs there."""
         partial: PartialFit | None = self.__dict__.get("_partial")
-        return partial if partial is not None and partial.run.status == "RUNNING" else None
+        is_open = partial is not None and partial.run.status == "RUNNING"
+        return partial if is_open and self._last.origin.shares_run_with(self._origin()) else None
 
     def _close_partial(self) -> None:
         """End what ``partial_fit`` began: a fit starts another run, and nobody could reach that one any more."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from overt.capture.dataset import dataset as describe_data
 from overt.capture.digest import digest
+from overt.capture.params import describe
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
 from overt.integrations.sklearn.histories import name_of_held_out, seen_by_final, staged_scores, training_history
@@ -40,6 +41,39 @@ class Evaluations:
 _identities = itertools.count()
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a fit was made of, and with which settings its run was opened.
+
+    Attributes
+    ----------
+    kinds : tuple of type
+        Classes of the estimator and of the final one inside it.
+    settings : mapping
+        Keywords of :func:`overt.tracker.open_for_hook`.
+    """
+
+    kinds: tuple[type, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_kin_of(self, other: Origin) -> bool:
+        """Whether a fit of the one can go on with what a fit of the other has left."""
+        return self.kinds == other.kinds
+
+    def shares_run_with(self, other: Origin) -> bool:
+        """Whether a fit that goes on with another belongs in its run."""
+        return self.is_kin_of(other) and are_same_settings(self.settings, other.settings)
+
+
+def are_same_settings(settings: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether runs that are opened with the one would be where those of the other are."""
+    return all(_is_same_setting(value, others[name]) for name, value in settings.items())
+
+
+def _is_same_setting(value: Any, other: Any) -> bool:
+    return value is other or (not isinstance(value, Run | Tracker) and describe(value) == describe(other))
+
+
 @dataclass(slots=True)
 class LastFit:
     """The last fit.
@@ -56,6 +90,8 @@ class LastFit:
         What metrics refer to the model by.
     rows : array or None
         A digest of each row of the training data.
+    origin : Origin
+        What it was made of and for.
     evaluations : Evaluations
         Of this fit, and of others where clones share a run.
     """
@@ -65,6 +101,7 @@ class LastFit:
     curves: Lengths = field(default_factory=dict)
     model: str | None = None
     rows: Any = None
+    origin: Origin = field(default_factory=Origin)
     evaluations: Evaluations = field(default_factory=Evaluations)
     _identity: int = field(default_factory=_identities.__next__)
 

@@ -18,10 +18,10 @@ from multiprocessing import current_process
 from types import FrameType
 from typing import Any
 
-from overt.capture.params import describe, estimator_params, final_estimator
+from overt.capture.params import estimator_params, final_estimator
 from overt.errors import ConfigurationError
 from overt.guard import recorded_part
-from overt.integrations.sklearn.fitted import Evaluations
+from overt.integrations.sklearn.fitted import Evaluations, are_same_settings
 from overt.opening import is_diverted
 from overt.run import Run
 from overt.tracker import HookRun, Tracker, open_for_hook, run_around
@@ -73,7 +73,7 @@ class Lineage:
         A thread of a pool does not know what is around it: there, what was said before stands.
         """
         is_here = around is self._around or (around is None and not _is_main_thread())
-        return is_here and name == self._name and all(_is_same(settings[key], self._settings[key]) for key in settings)
+        return is_here and name == self._name and are_same_settings(settings, self._settings)
 
     def run(self) -> Run:
         """The group run: a new one if there is none or it has ended."""
@@ -186,10 +186,6 @@ def fitting_in(run: Run) -> Iterator[None]:
 
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _is_same(setting: Any, other: Any) -> bool:
-    return setting is other or (not isinstance(setting, Run | Tracker) and describe(setting) == describe(other))
 
 
 def _is_open(run: Run) -> bool:

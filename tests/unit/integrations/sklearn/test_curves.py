@@ -97,6 +97,17 @@ def test_parts_go_on_with_the_series(runs: Runs) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_parts_in_a_new_run_do_not_repeat_the_curve_of_the_earlier_one(runs: Runs) -> None:
+    model = TrackedEstimator(MLPClassifier(hidden_layer_sizes=(4,), max_iter=3, random_state=0))
+    model.fit(X, y)
+    for _ in range(2):
+        model.partial_fit(X, y)
+        model.run_.finish()
+    points = list(enumerate(model.loss_curve_))
+    assert [series(run, "train_loss") for run in runs] == [points[:3], points[3:4], points[4:]]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_curve_of_its_own_is_not_mixed_with_live_scores(runs: Runs) -> None:
     model = TrackedEstimator(MLPClassifier(hidden_layer_sizes=(4,), random_state=0), live_scores=True)
     for _ in range(3):

@@ -78,13 +78,23 @@ def test_a_block_that_ends_ends_the_parts(runs: Runs) -> None:
     assert recorded(runs[0]).predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
 
 
-def test_in_a_run_that_was_given_a_later_fit_has_the_last_word_on_the_model(runs: Runs) -> None:
+def test_in_a_run_that_was_given_a_later_fit_is_nested(runs: Runs) -> None:
     mine = overt.start_run("mine")
     model = grown(run=mine)
+    before = model.predict_proba(X)
     model.fit(X[FIRST], y[FIRST])
-    assert runs[0].status == "RUNNING"
+    assert [(run.status, run.spec.parent_key) for run in runs] == [("RUNNING", None), ("FINISHED", mine.key)]
     mine.finish()
-    assert recorded(runs[0]).predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    assert recorded(runs[0]).predict_proba(X).tobytes() == before.tobytes()
+    assert recorded(runs[1]).predict_proba(X).tobytes() == model.predict_proba(X).tobytes() != before.tobytes()
+
+
+def test_parts_of_another_estimator_have_a_run_of_their_own(runs: Runs) -> None:
+    model = grown()
+    model.set_params(estimator=SGDClassifier(random_state=0)).partial_fit(X, y, classes=[0, 1, 2])
+    assert [run.params["model_type"] for run in runs] == ["GaussianNB", "SGDClassifier"]
+    assert [run.status for run in runs] == ["FINISHED", "RUNNING"]
+    assert type(recorded(runs[0])) is GaussianNB
 
 
 AT_THE_SCRIPTS_END = """

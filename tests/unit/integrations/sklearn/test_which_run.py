@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 import overt
 from overt import OvertWarning, TrackedEstimator, Tracker
@@ -64,6 +66,59 @@ def test_a_fit_that_fails_leaves_a_run_that_it_was_given_open(runs: Runs) -> Non
         model(run=mine).fit(np.full_like(X, np.nan), y)
     assert runs[0].status == "RUNNING"
     mine.finish()
+
+
+def test_a_second_fit_in_a_run_that_was_given_is_nested_in_it(runs: Runs) -> None:
+    with overt.start_run("mine") as mine:
+        fitted = model(run=mine).fit(X, y)
+        fitted.evaluate(X[:30], y[:30])
+        for depth in (1, 2):
+            fitted.set_params(estimator=DecisionTreeClassifier(max_depth=depth)).fit(X, y).evaluate(X[30:], y[30:])
+    assert [run.spec.parent_key for run in runs] == [None, mine.key, mine.key]
+    assert [run.params["model_type"] for run in runs] == ["GaussianNB", *["DecisionTreeClassifier"] * 2]
+    assert [len([point for point in run.history if point.name == "accuracy"]) for run in runs] == [1, 1, 1]
+    assert [run.status for run in runs] == ["FINISHED"] * 3
+
+
+def test_two_estimators_may_share_a_run_that_was_given(runs: Runs) -> None:
+    with overt.start_run("mine") as mine:
+        assert [model(run=mine).fit(X, y).run_ for _ in range(2)] == [mine, mine]
+    assert len(runs) == 1
+
+
+def boosting(**params: object) -> GradientBoostingClassifier:
+    return GradientBoostingClassifier(n_estimators=2, warm_start=True, **params)
+
+
+def test_a_warm_fit_of_another_estimator_is_another_run(runs: Runs) -> None:
+    fitted = TrackedEstimator(boosting()).fit(X, y)
+    fitted.set_params(estimator=RandomForestClassifier(3, warm_start=True)).fit(X, y)
+    assert [run.params["model_type"] for run in runs] == ["GradientBoostingClassifier", "RandomForestClassifier"]
+    assert not [name for run in runs for name in run.tags if "param_drift" in name]
+
+
+def test_a_warm_fit_of_another_last_step_is_another_run(runs: Runs) -> None:
+    fitted = TrackedEstimator(Pipeline([("scale", StandardScaler()), ("clf", boosting())])).fit(X, y)
+    fitted.set_params(estimator__clf=RandomForestClassifier(3, warm_start=True)).fit(X, y)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("changed", [{"run_name": "other"}, {"experiment": "other"}, {"tags": {"a": 1}}], ids=str)
+def test_a_warm_fit_with_other_settings_of_its_run_is_another_run(runs: Runs, changed: dict[str, object]) -> None:
+    fitted = TrackedEstimator(boosting(), run_name="one").fit(X, y)
+    fitted.set_params(**changed, estimator__n_estimators=5).fit(X, y)
+    assert len(runs) == 2
+    assert [(p.step, p.value) for p in runs[1].history if p.name == "train_loss"] == [
+        *enumerate(fitted.train_score_.tolist())
+    ][2:]
+
+
+def test_a_warm_fit_into_a_run_given_since_is_recorded_there(runs: Runs) -> None:
+    fitted = TrackedEstimator(boosting()).fit(X, y)
+    with overt.start_run("mine") as mine:
+        assert fitted.set_params(run=mine).fit(X, y).run_ is mine
+        assert fitted.fit(X, y).run_ is mine
+    assert len(runs) == 2
 
 
 def test_a_parent_that_was_given_gets_a_child(runs: Runs) -> None:
