@@ -187,18 +187,18 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         ConfigurationError
             For a setting that cannot work, before anything is started or fitted.
         """
-        self._fit("fit", X, y, fit_params, caller=sys._getframe(2))  # 1 is the frame that signs it
+        self._fit("fit", X, y, fit_params, caller=sys._getframe(2))  # 1 is what names arguments
         return self
 
     @if_inner_has("fit_predict")
     def fit_predict(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return the labels of ``X``."""
-        return self._fit("fit_predict", X, y, fit_params, caller=sys._getframe(1))
+        return self._fit("fit_predict", X, y, fit_params, caller=sys._getframe(2))
 
     @if_inner_has("fit_transform")
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit and return ``X`` transformed."""
-        return self._fit("fit_transform", X, y, fit_params, caller=sys._getframe(1))
+        return self._fit("fit_transform", X, y, fit_params, caller=sys._getframe(2))
 
     @if_inner_has("partial_fit")
     def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:

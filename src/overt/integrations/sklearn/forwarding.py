@@ -6,7 +6,7 @@ A method exists only if the estimator has it, and returns what the estimator's o
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from inspect import Parameter, Signature, signature
 from types import MethodType
 from typing import Any, Self, TypeVar
@@ -25,12 +25,38 @@ def if_inner_has(name: str) -> Callable[[Method], Method]:
         getattr(self._innermost(), name)  # raises the AttributeError that names the estimator itself
         return True
 
-    decorator: Callable[[Method], Method] = available_if(check)
+    def decorator(method: Method) -> Method:
+        available: Method = available_if(check)(_positional_as_inner(method))
+        return available
+
     return decorator
 
 
+def _positional_as_inner(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the decorated method take by position what the estimator's own takes so, and get it by name."""
+    n_own = _count_positional(method) - 1  # without self
+
+    @wraps(method)
+    def named(self: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
+        further = _names_of_further(args, n_own, lambda: getattr(self._innermost(), method.__name__))
+        return method(self, *args[:n_own], **further, **keywords)
+
+    return named
+
+
+def _count_positional(method: Callable[..., Any]) -> int:
+    return sum(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in signature(method).parameters.values())
+
+
+def _names_of_further(args: tuple[Any, ...], n_own: int, inner: Callable[[], Callable[..., Any]]) -> dict[str, Any]:
+    """What of ``args`` comes behind the first ``n_own``, under the names that the inner method has for it."""
+    if len(args) <= n_own:
+        return {}
+    return dict([*signature(inner()).bind_partial(*args).arguments.items()][n_own:])
+
+
 def signed_as_inner(method: Method) -> Method:
-    """Let the decorated method, once bound, show the signature of the wrapped estimator's.
+    """Let the decorated method, once bound, show the signature of the wrapped estimator's, and be called by it.
 
     scikit-learn reads in it what a fit takes: whether ``sample_weight`` may be handed on, for one.
     """
@@ -54,10 +80,12 @@ class _Signed:
     def __init__(self, method: Callable[..., Any], estimator: Any) -> None:
         self._method = method
         self._estimator = estimator
+        self._n_own = _count_positional(method)
         update_wrapper(self, method)
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        return self._method(*args, **keywords)
+    def __call__(self, tracked: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
+        further = _names_of_further(args, self._n_own - 1, lambda: getattr(self._estimator, self._method.__name__))
+        return self._method(tracked, *args[: self._n_own - 1], **further, **keywords)
 
     @property
     def __signature__(self) -> Signature:

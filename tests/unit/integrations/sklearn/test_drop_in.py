@@ -177,6 +177,28 @@ def test_keywords_reach_the_estimators_own_methods() -> None:
     assert bare_tree.score(X, y, sample_weight=weights) == tree.score(X, y, sample_weight=weights)
 
 
+def test_what_the_estimator_takes_by_position_is_taken_so() -> None:
+    weights = np.linspace(0.1, 1, len(y))
+    with captured_runs() as runs:
+        model = TrackedEstimator(LogisticRegression()).fit(X, y, weights)
+        parts = TrackedEstimator(SGDClassifier(random_state=0)).partial_fit(X, y, [0, 1, 2], weights)
+        regression = TrackedEstimator(GaussianProcessRegressor()).fit(X, y)
+    bare = LogisticRegression().fit(X, y, weights)
+    bare_parts = SGDClassifier(random_state=0).partial_fit(X, y, [0, 1, 2], weights)
+    assert model.coef_.tobytes() == bare.coef_.tobytes()
+    assert parts.coef_.tobytes() == bare_parts.coef_.tobytes()
+    assert model.score(X, y, weights) == bare.score(X, y, weights)
+    assert runs[0].metrics["training_accuracy"] == pytest.approx(bare.score(X, y, weights))
+    assert len(regression.predict(X, True)) == 2
+
+
+@pytest.mark.parametrize(("args", "keywords"), [((1, 2), {}), ((1,), {"sample_weight": 1})], ids=["many", "twice"])
+def test_more_arguments_than_the_estimator_takes_are_refused_as_alone(args: Any, keywords: Any) -> None:
+    for estimator in (LogisticRegression(), TrackedEstimator(LogisticRegression())):
+        with pytest.raises(TypeError, match="argument"):
+            estimator.fit(X, y, *args, **keywords)
+
+
 def test_the_users_own_estimator_is_not_fitted() -> None:
     mine = LogisticRegression(max_iter=500)
     tracked(mine).fit(X, y)
