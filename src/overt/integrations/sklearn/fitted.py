@@ -166,7 +166,7 @@ def record_fit(
     recorder.html(estimator)
     recorder.importances(estimator)
     if wanted.folds is not None:
-        recorder.cross_validation(wanted.folds, dataset=fit.dataset)
+        recorder.cross_validation(wanted.folds, step=fit.step, dataset=fit.dataset)
 
 
 def record_curves(

@@ -206,7 +206,7 @@ class FitRecorder:
         for figure in result.iter_figures():
             self.run.log_drawing(figure)
 
-    def cross_validation(self, validate: Callable[[], CrossValidation], *, dataset: str | None) -> None:
+    def cross_validation(self, validate: Callable[[], CrossValidation], *, step: int, dataset: str | None) -> None:
         """Scores fold by fold, their mean and spread, and the report of the out-of-fold predictions."""
         with recorded_part(self.run, "cross-validation"):
             result = validate()
@@ -214,7 +214,8 @@ class FitRecorder:
                 for fold, value in enumerate(values):
                     self.run.log_metric(f"cv_{name}", value, step=fold, dataset=dataset)
             for name, (mean, deviation) in result.means().items():
-                self.run.log_metrics({f"cv_mean_{name}": mean, f"cv_std_{name}": deviation}, step=0, dataset=dataset)
+                both = {f"cv_mean_{name}": mean, f"cv_std_{name}": deviation}
+                self.run.log_metrics(both, step=step, dataset=dataset)
             if result.failed:
                 self.run.set_tag("overt.cv_failed_folds", ", ".join(map(str, result.failed)))
             self.run.log_bytes(result.table, "cv_results.csv")

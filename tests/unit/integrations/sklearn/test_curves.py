@@ -53,6 +53,13 @@ def test_a_warm_start_goes_on_with_the_series_and_scores_each_fit(runs: Runs) ->
     assert len(runs) == 1
 
 
+def test_each_warm_fit_has_a_point_of_its_own_in_the_mean_over_the_folds(runs: Runs) -> None:
+    model = TrackedEstimator(boosting(warm_start=True), cv=2, log_model=False).fit(X, y)
+    model.set_params(estimator__n_estimators=6).fit(X, y)
+    assert [step for step, _ in series(runs[0], "cv_mean_accuracy")] == [0, 1]
+    assert [step for step, _ in series(runs[0], "cv_accuracy")] == [0, 1, 0, 1]
+
+
 def test_a_continued_fit_that_fails_says_so_in_its_run(runs: Runs) -> None:
     model = TrackedEstimator(boosting(warm_start=True)).fit(X, y)
     model.set_params(estimator__n_estimators=2)
