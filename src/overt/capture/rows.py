@@ -65,6 +65,13 @@ def row_digests(X: object, y: object = None) -> Digests | None:
     return sums + targets + np.uint64(1)  # a target of zero is more than none
 
 
+def joined(known: Digests | None, more: Digests | None) -> Digests | None:
+    """Return the digests of both, each once; of two that are there."""
+    if known is None or more is None:
+        return more if known is None else known
+    return np.union1d(known, more)
+
+
 def count_shared(train: Digests, other: Digests) -> int:
     """Return how many rows of ``other`` are among those of ``train``; a row that ``other`` holds twice counts twice."""
     return int(np.count_nonzero(np.isin(other, train)))

@@ -264,9 +264,9 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
                 result = getattr(estimator, method)(X, y, **own_params)
             run.log_metric("fit_seconds", time.perf_counter() - began)
             number = self._last.number + 1 if is_reopened else 1
-            curves = self._last.curves if is_warm(self.estimator) and self._is_kin_of_last() else {}
+            before = self._last if is_warm(self.estimator) and self._is_kin_of_last() else LastFit()
             self.estimator_, self.run_ = estimator, run
-            self._last = fit = LastFit(dataset, number, curves, origin=self._origin())
+            self._last = fit = LastFit(dataset, number, before.curves, rows=before.rows, origin=self._origin())
             wanted, weight = self._wanted(X, y, fit_params), fit_params.get("sample_weight")
             record_fit(estimator, X, y, fit=fit, recorder=recorder, wanted=wanted, sample_weight=weight)
             record_curves(estimator, X, fit=fit, recorder=recorder, fit_params=fit_params, eval_set=eval_set)

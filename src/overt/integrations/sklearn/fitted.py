@@ -89,7 +89,7 @@ class LastFit:
     model : str or None
         What metrics refer to the model by.
     rows : array or None
-        A digest of each row of the training data.
+        Digests of the training data's rows, those of the fits that it goes on with included.
     origin : Origin
         What it was made of and for.
     evaluations : Evaluations
@@ -162,7 +162,7 @@ def record_fit(
         if y is not None:
             recorder.own_score(estimator, X, y, sample_weight=sample_weight, place=place)
     if wanted.check_overlap and y is not None:
-        fit.rows = recorder.rows(X, y)
+        fit.rows = recorder.rows(X, y, before=fit.rows)
     recorder.html(estimator)
     recorder.importances(estimator)
     if wanted.folds is not None:

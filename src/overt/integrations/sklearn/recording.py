@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from overt.capture.params import estimator_params, final_estimator
-from overt.capture.rows import count_shared, row_digests
+from overt.capture.rows import count_shared, joined, row_digests
 from overt.evaluation.importances import importances
 from overt.evaluation.report import Report
 from overt.evaluation.search import SearchResult
@@ -87,13 +87,13 @@ class FitRecorder:
             return MODEL_NAME
         return None
 
-    def rows(self, X: Any, y: Any) -> Any:
-        """A digest of each row of the training data, by which held-out data are told from it."""
+    def rows(self, X: Any, y: Any, *, before: Any) -> Any:
+        """Digests of the training data's rows, by which held-out data are told from it, and those of ``before``."""
         if self.run.is_null:
             return None
         with recorded_part(self.run, "digests of the rows"):
-            return row_digests(X, y)
-        return None
+            return joined(before, row_digests(X, y))
+        return before
 
     def overlap(self, training: Any, X: Any, y: Any, *, name: str | None) -> None:
         """Say how many rows of evaluated data the model was fitted to."""

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from overt import OvertWarning, TrackedEstimator
@@ -102,3 +103,13 @@ def test_another_fit_forgets_the_rows_of_the_last(runs: Runs) -> None:
     fitted = model().fit(X[:30], y[:30])
     fitted.fit(X[30:], y[30:]).evaluate(X[:30], y[:30])
     assert "overt.overlap_rows" not in runs[1].tags
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("part", [slice(0, None, 2), slice(1, None, 2)], ids=["the first fit's", "the second's"])
+def test_a_fit_that_goes_on_knows_the_rows_of_those_before_it(runs: Runs, part: slice) -> None:
+    warm = TrackedEstimator(MLPClassifier((2,), max_iter=2, warm_start=True), training_metrics=False, log_model=False)
+    warm.fit(X[::2], y[::2]).fit(X[1::2], y[1::2])
+    with pytest.warns(OvertWarning, match="30 of the 30 rows"):
+        warm.evaluate(X[part], y[part])
+    assert runs[0].tags["overt.overlap_rows"] == "30"
