@@ -302,7 +302,8 @@ def _iter_missing_of_run(version: ModelVersion | None, details: RunDetails | Non
 
 def _iter_remarks(tags: Mapping[str, str]) -> Iterator[str]:
     for name, text in sorted(tags.items()):
-        if name in _REMARKABLE or name.startswith(_REMARKABLE_STARTS):
+        is_taken_back = name.startswith("overt.overlap_rows") and text == "0"
+        if name in _REMARKABLE or (name.startswith(_REMARKABLE_STARTS) and not is_taken_back):
             yield f"{name}: {text}"
 
 

@@ -224,6 +224,11 @@ def test_what_casts_doubt_on_a_run_is_part_of_its_trail(store: Readable) -> None
         assert remark in said, remark
 
 
+def test_an_overlap_that_is_none_any_more_casts_no_doubt(store: Readable) -> None:
+    store.add(**told("f" * 40, **{"overt.overlap_rows.val": "0"}))
+    assert "overlap_rows" not in missing(trail("last", store))
+
+
 def test_a_run_that_tells_nothing_of_itself_says_so(store: Readable) -> None:
     store.add(status="FINISHED")
     said = missing(trail("last", store))

@@ -375,7 +375,8 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         place = Place(fit.step, self._model_name(), dataset)
         recorder.report(report, prefix=prefix, curves=fit.curves, place=place)
         if self.check_overlap and fit.rows is not None:
-            recorder.overlap(fit.rows, X, y, name=name)
+            given_to = "evaluate()" if name is None else f"evaluate(name={name!r})"
+            recorder.overlap(fit.rows, X, y, prefix=prefix, given_to=given_to)
         return report
 
     def _prefix_for(self, dataset: str | None) -> str:

@@ -95,16 +95,19 @@ class FitRecorder:
             return joined(before, row_digests(X, y))
         return before
 
-    def overlap(self, training: Any, X: Any, y: Any, *, name: str | None) -> None:
-        """Say how many rows of evaluated data the model was fitted to."""
+    def overlap(self, training: Any, X: Any, y: Any, *, prefix: str, given_to: str) -> None:
+        """Say how many rows of evaluated data the model was fitted to; none takes back what was said of other data."""
         with recorded_part(self.run, "overlap"):
             rows = row_digests(X, y)
-            n_shared = 0 if rows is None else count_shared(training, rows)
-            if rows is not None and n_shared:
-                self.run.set_tag(f"overt.overlap_rows{f'.{name}' if name else ''}", n_shared)
-                call = "evaluate()" if name is None else f"evaluate(name={name!r})"
+            if rows is None:
+                return
+            n_shared = count_shared(training, rows)
+            tag = f"overt.overlap_rows{'.' if prefix else ''}{prefix.removesuffix('_')}"
+            if n_shared or tag in self.run.tags:
+                self.run.set_tag(tag, n_shared)
+            if n_shared:
                 self.run.warn(
-                    f"{n_shared} of the {len(rows)} rows given to {call} are rows of the training data of run "
+                    f"{n_shared} of the {len(rows)} rows given to {given_to} are rows of the training data of run "
                     f"{self.run.name}, so their scores are better than those of new data. "
                     f"To leave this unchecked: TrackedEstimator(…, check_overlap=False)"
                 )

@@ -113,3 +113,20 @@ def test_a_fit_that_goes_on_knows_the_rows_of_those_before_it(runs: Runs, part: 
     with pytest.warns(OvertWarning, match="30 of the 30 rows"):
         warm.evaluate(X[part], y[part])
     assert runs[0].tags["overt.overlap_rows"] == "30"
+
+
+@pytest.mark.filterwarnings("ignore::overt.OvertWarning")
+def test_each_set_without_a_name_has_a_tag_of_its_own(runs: Runs) -> None:
+    fitted = model().fit(X[:40], y[:40])
+    for begin in (30, 45, 35):
+        fitted.evaluate(X[begin:], y[begin:])
+    tags = {name: text for name, text in runs[0].tags.items() if name.startswith("overt.overlap_rows")}
+    assert tags == {"overt.overlap_rows": "10", "overt.overlap_rows.eval_3": "5"}
+
+
+@pytest.mark.filterwarnings("ignore::overt.OvertWarning")
+def test_a_set_that_is_evaluated_again_without_training_rows_takes_its_count_back(runs: Runs) -> None:
+    fitted = model().fit(X[:40], y[:40])
+    for begin in (30, 45):
+        fitted.evaluate(X[begin:], y[begin:], name="val")
+    assert runs[0].tags["overt.overlap_rows.val"] == "0"
