@@ -31,7 +31,7 @@ from overt.integrations.sklearn.live import following
 from overt.integrations.sklearn.nesting import ADVICE, is_last_step
 from overt.integrations.sklearn.partial import PartialFit
 from overt.integrations.sklearn.recording import FitRecorder, Place
-from overt.integrations.sklearn.routing import held_out_of, params_of_estimator
+from overt.integrations.sklearn.routing import data_for, held_out_of, params_of_estimator
 from overt.integrations.sklearn.search import ChildRuns
 from overt.models.sklearn import ModelFormat, check_model_format
 from overt.run import Run
@@ -229,7 +229,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"), self._parts)
             self._parts = parts_of(self.estimator)
             began = time.perf_counter()
-            fitted.partial_fit(X, y, **fit_params)
+            fitted.partial_fit(*data_for(fitted.partial_fit, X, y), **fit_params)
             self.estimator_ = fitted
             partial.follow(fitted, seconds=time.perf_counter() - began)
             fit, recorder = self._last, partial.recorder
@@ -261,7 +261,8 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             own_params = params_of_estimator(self.estimator, self.cv, fit_params)
             began = time.perf_counter()
             with following(estimator, run, live_scores=self.live_scores, is_continued=is_reopened):
-                result = getattr(estimator, method)(X, y, **own_params)
+                fit_by = getattr(estimator, method)
+                result = fit_by(*data_for(fit_by, X, y), **own_params)
             run.log_metric("fit_seconds", time.perf_counter() - began)
             number = self._last.number + 1 if is_reopened else 1
             before = self._last if is_warm(self.estimator) and self._is_kin_of_last() else LastFit()
@@ -281,7 +282,8 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         self._parts = parts_of(self.estimator)
         family = self._family()
         with family.row(estimator, X, method) as run:
-            result = getattr(estimator, method)(X, y, **params_of_estimator(self.estimator, self.cv, fit_params))
+            fit_by, own_params = getattr(estimator, method), params_of_estimator(self.estimator, self.cv, fit_params)
+            result = fit_by(*data_for(fit_by, X, y), **own_params)
         self.estimator_, self.run_, self._last = estimator, run, LastFit(evaluations=family.evaluations)
         return result
 

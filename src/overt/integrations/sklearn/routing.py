@@ -6,7 +6,7 @@ says what it takes, under whatever name; without it, ``groups`` is all that ``cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -22,6 +22,22 @@ def params_of_estimator(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) 
         for name, value in fit_params.items()
         if not _is_wanted_by_splitter(cv, name) or _is_taken_by_fit(estimator, name)
     }
+
+
+def data_for(method: Callable[..., Any], X: Any, y: Any) -> tuple[Any, ...]:
+    """``X`` and ``y`` as ``method`` takes them: no ``y`` for one that has no place for it, such as a LabelEncoder's.
+
+    A None is handed on where there is one: ``y`` may be required, and then the estimator says so itself.
+    """
+    if y is not None:
+        return X, y
+    try:
+        signature(method).bind_partial(X, y)
+    except TypeError:
+        return (X,)
+    except ValueError:  # compiled code that does not say what it takes
+        return X, y
+    return X, y
 
 
 def held_out_of(estimator: Any, fit_params: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

@@ -40,7 +40,14 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    LabelBinarizer,
+    LabelEncoder,
+    MinMaxScaler,
+    MultiLabelBinarizer,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -145,6 +152,36 @@ def test_fit_predict_is_that_of_the_bare_estimator(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["StandardScaler", "PCA", "KMeans", "Pipeline of transformers"])
 def test_fit_transform_is_that_of_the_bare_estimator(kind: str) -> None:
     assert same_bits(KINDS[kind]().fit_transform(X), tracked(KINDS[kind]()).fit_transform(X))
+
+
+class TakesNoTarget(BaseEstimator):
+    def fit(self, X: Any) -> TakesNoTarget:
+        self.mean_ = np.mean(X)
+        return self
+
+    partial_fit = fit
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_what_takes_no_y_is_fitted_without_one(method: str) -> None:
+    model = TrackedEstimator(TakesNoTarget())
+    for fitted in (model, clone(model)):
+        assert getattr(fitted, method)(X).mean_ == X.mean()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "labels"),
+    [(LabelEncoder(), ["b", "a"]), (LabelBinarizer(), ["b", "a"]), (MultiLabelBinarizer(), [("b", "a"), ("c",)])],
+)
+def test_an_encoder_of_labels_is_fitted_to_them(encoder: Any, labels: Any) -> None:
+    bare = clone(encoder).fit(labels)
+    assert np.array_equal(TrackedEstimator(encoder).fit(labels).transform(labels), bare.transform(labels))
+    assert np.array_equal(TrackedEstimator(encoder).fit_transform(labels), bare.transform(labels))
+
+
+def test_a_y_that_is_required_is_missed_in_the_estimators_own_words() -> None:
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        TrackedEstimator(LogisticRegression()).fit(X)
 
 
 def test_fitted_attributes_are_forwarded() -> None:
