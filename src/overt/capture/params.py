@@ -67,6 +67,7 @@ def estimator_params(estimator: object, *, name: str) -> dict[str, str]:
         is the class of that final step. ``model_class`` is that of ``estimator`` itself, with its module. An own
         parameter called like one of these is kept as ``estimator.model_type``.
     """
+    estimator = unwrapped(estimator)
     raw = _get_params(estimator)
     final = final_estimator(estimator)
     if final is not estimator:
@@ -81,13 +82,13 @@ def estimator_params(estimator: object, *, name: str) -> dict[str, str]:
 
 
 def final_estimator(estimator: object) -> object:
-    """The estimator that predicts: a Pipeline's last step, a search's (best) estimator, through any nesting."""
-    for _ in range(_MAX_DEPTH):
-        inner = _inner(estimator)
-        if inner is None or isinstance(inner, (str, type)):
-            break
-        estimator = inner
-    return estimator
+    """The estimator that predicts: a Pipeline's last step, a search's (best) estimator, what we wrap, at any depth."""
+    return _innermost(estimator, _inner)
+
+
+def unwrapped(estimator: object) -> object:
+    """What our own wrapper, which only watches, is around; any other estimator itself."""
+    return _innermost(estimator, _wrapped)
 
 
 def flatten(config: object) -> dict[str, str]:
@@ -156,8 +157,27 @@ def _get_params(estimator: Any, *, deep: bool = True) -> dict[str, Any]:
     return {}
 
 
+def _innermost(estimator: object, step: Callable[[Any], object | None]) -> object:
+    for _ in range(_MAX_DEPTH):
+        inner = step(estimator)
+        if inner is None or isinstance(inner, (str, type)):
+            break
+        estimator = inner
+    return estimator
+
+
+def _wrapped(estimator: Any) -> object | None:
+    """What a TrackedEstimator stands for: it lies above this module, so it is known by the method that only it has."""
+    if not hasattr(type(estimator), "__overt_saved__"):
+        return None
+    saved: object = estimator.__overt_saved__()
+    return saved
+
+
 def _inner(estimator: Any) -> object | None:
     try:
+        if (wrapped := _wrapped(estimator)) is not None:
+            return wrapped
         steps = getattr(estimator, "steps", None)
         if isinstance(steps, Sequence) and steps and isinstance(steps[-1], (list, tuple)) and len(steps[-1]) == 2:
             return steps[-1][1]  # type: ignore[no-any-return]

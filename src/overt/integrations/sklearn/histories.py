@@ -14,7 +14,7 @@ import numpy
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
 
-from overt.capture.params import final_estimator
+from overt.capture.params import final_estimator, unwrapped
 from overt.integrations.sklearn.crossval import name_of_scorer
 
 # One value for each of the iterations that `n_iter_` counts, in some with the value at the start or at the end.
@@ -97,7 +97,9 @@ def _path(estimator: Any) -> list[Any]:
     """The estimator and those inside it, down to the final one; empty where a search has refitted none."""
     final, path = final_estimator(estimator), [estimator]
     while path[-1] is not final:
-        if hasattr(path[-1], "steps"):
+        if (inside := unwrapped(path[-1])) is not path[-1]:
+            path.append(inside)
+        elif hasattr(path[-1], "steps"):
             path.append(path[-1].steps[-1][1])
         elif hasattr(path[-1], "best_estimator_"):
             path.append(path[-1].best_estimator_)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from overt.capture.params import estimator_params, final_estimator
+from overt.capture.params import estimator_params, final_estimator, unwrapped
 from overt.capture.rows import count_shared, joined, row_digests
 from overt.evaluation.importances import importances
 from overt.evaluation.report import Report
@@ -60,7 +60,7 @@ class FitRecorder:
     def params(self, estimator: Any) -> None:
         """All parameters, deep, and what kind of model it is."""
         with recorded_part(self.run, "params"):
-            for name, text in estimator_params(estimator, name=type(estimator).__name__).items():
+            for name, text in estimator_params(estimator, name=type(unwrapped(estimator)).__name__).items():
                 self.run.log_param(name, text)
 
     def dataset(self, X: Any, y: Any, *, name: str, context: str) -> str | None:

@@ -157,6 +157,11 @@ def test_an_eval_set_beside_a_validation_set_of_the_fits_own_is_the_second(runs:
     assert [found.name for found in runs[0].datasets] == ["train", "val_2"]
 
 
+def test_an_eval_set_reaches_through_a_tracked_estimator_inside(runs: Runs) -> None:
+    TrackedEstimator(TrackedEstimator(boosting())).fit(X, y, eval_set=(X_val, y_val))
+    assert [step for step, _ in series(runs[0], "val_accuracy")] == [0, 1, 2, 3]
+
+
 def test_a_score_named_as_a_curve_is_the_point_after_its_last(runs: Runs) -> None:
     model = TrackedEstimator(boosting()).fit(X, y, eval_set=(X_val, y_val))
     report = model.evaluate(X_val, y_val, name="val")

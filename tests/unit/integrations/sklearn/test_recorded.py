@@ -87,6 +87,24 @@ def test_a_pipelines_final_step_has_its_params_under_their_bare_names_too(runs: 
     assert (params["model_type"], params["model_name"]) == ("RandomForestClassifier", "Pipeline")
 
 
+@pytest.mark.parametrize(
+    "nest",
+    [
+        TrackedEstimator(DecisionTreeClassifier(max_depth=2), cv=2),
+        GridSearchCV(TrackedEstimator(DecisionTreeClassifier(max_depth=2), cv=2, log_model=False), {}, cv=2),
+        make_pipeline(StandardScaler(), TrackedEstimator(DecisionTreeClassifier(max_depth=2))),
+    ],
+    ids=["itself", "a search", "a pipeline"],
+)
+def test_a_tracked_estimator_inside_is_named_for_what_it_wraps(runs: Runs, nest: Any) -> None:
+    TrackedEstimator(nest).fit(X, y)
+    params = runs[0].params
+    assert runs[0].name.startswith("DecisionTreeClassifier-")
+    assert (params["model_type"], params["max_depth"]) == ("DecisionTreeClassifier", "2")
+    assert "TrackedEstimator" not in params["model_name"] + params["model_class"]
+    assert not {"experiment", "log_model", "tracker"} & set(params)
+
+
 def test_params_are_equal_text_from_fit_to_fit(runs: Runs) -> None:
     for _ in range(2):
         model = make_pipeline(FunctionTransformer(np.tanh), KMeans(2, init=X[:2], n_init=1, random_state=np.int64(3)))
