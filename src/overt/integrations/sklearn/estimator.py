@@ -63,7 +63,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         Whether each iteration is scored on its training data while the fit goes on, and each ``partial_fit`` on its
         part; it costs a prediction each time. For iterations it takes scikit-learn 1.9 and an estimator with callbacks.
     check_overlap : bool
-        Whether ``evaluate`` looks for rows of the training data among those that it is given.
+        Whether ``evaluate``, and ``fit`` in an ``eval_set``, look for rows of the training data among the others.
     child_runs : int or "all"
         How many of a search's candidates, the best first, become runs of their own, nested in that of the search.
     training_metrics : bool

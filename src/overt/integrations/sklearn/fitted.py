@@ -16,10 +16,11 @@ from typing import Any
 from overt.capture.dataset import dataset as describe_data
 from overt.capture.digest import digest
 from overt.capture.params import describe
+from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
 from overt.integrations.sklearn.histories import name_of_held_out, seen_by_final, staged_scores, training_history
-from overt.integrations.sklearn.recording import Curves, FitRecorder, Lengths, Place
+from overt.integrations.sklearn.recording import FitRecorder, Lengths, Place
 from overt.integrations.sklearn.routing import evaluated_in_fit
 from overt.integrations.sklearn.search import ChildRuns, model_of, search_in
 from overt.models.sklearn import ModelFormat
@@ -173,23 +174,34 @@ def record_curves(
     estimator: Any, X: Any, *, fit: LastFit, recorder: FitRecorder, fit_params: Mapping[str, Any], eval_set: Any
 ) -> None:
     """Record the curves that a fit has left behind, and those on the data that it was not fitted to."""
-
-    def of_fit() -> Curves:
-        evaluated = evaluated_in_fit(fit_params)
-        are_training = _are_training(evaluated, estimator, X) if evaluated else []
-        return training_history(estimator, eval_sets=are_training)
-
-    fit.curves = recorder.history(of_fit, fit.curves)
+    evaluated, are_training = _evaluated(estimator, X, recorder=recorder, fit_params=fit_params)
+    fit.curves = recorder.history(lambda: training_history(estimator, eval_sets=are_training), fit.curves)
+    held_out = [data for data, is_training in zip(evaluated, are_training, strict=True) if not is_training]
+    named = {"val" if number == 1 else f"val_{number}": data for number, data in enumerate(held_out, start=1)}
     if eval_set is not None:
         name = name_of_held_out(estimator)
         recorder.dataset(*eval_set, name=name, context=name)
         fit.curves = recorder.history(lambda: staged_scores(estimator, *eval_set, name=name), fit.curves)
+        named[name] = eval_set
+    if fit.rows is not None:
+        for name, data in named.items():
+            recorder.overlap(fit.rows, *data, prefix=f"{name}_", given_to="fit(…, eval_set=…)")
 
 
-def _are_training(evaluated: Sequence[Any], estimator: Any, X: Any) -> list[bool]:
+def _evaluated(
+    estimator: Any, X: Any, *, recorder: FitRecorder, fit_params: Mapping[str, Any]
+) -> tuple[list[tuple[Any, Any]], list[bool]]:
+    """What the estimator itself has evaluated in its fit, and whether each is the training data."""
+    with recorded_part(recorder.run, "evaluation sets"):
+        evaluated = evaluated_in_fit(fit_params)
+        return evaluated, _are_training(evaluated, estimator, X) if evaluated else []
+    return [], []
+
+
+def _are_training(evaluated: Sequence[tuple[Any, Any]], estimator: Any, X: Any) -> list[bool]:
     """Whether each is the training data: the very object, or equal to it as given or as the final step had it."""
     seen = [X] if (before := seen_by_final(estimator, X)) is X else [X, before]
-    return [any(_is_same_data(data, training) for training in seen) for data in evaluated]
+    return [any(_is_same_data(data, training) for training in seen) for data, _ in evaluated]
 
 
 def _is_same_data(data: Any, other: Any) -> bool:

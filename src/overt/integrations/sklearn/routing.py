@@ -51,17 +51,18 @@ def held_out_of(estimator: Any, fit_params: Mapping[str, Any]) -> tuple[Any, Map
     return fit_params["eval_set"], {name: value for name, value in fit_params.items() if name != "eval_set"}
 
 
-def evaluated_in_fit(fit_params: Mapping[str, Any]) -> list[Any]:
-    """The X of each set that the estimator itself evaluates while it is fitted: xgboost's way, and lightgbm's.
+def evaluated_in_fit(fit_params: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """X and y of each set that the estimator itself evaluates while it is fitted: xgboost's way, and lightgbm's.
 
     Both take a list; lightgbm also a lone pair. To a step of a pipeline they go under its name: ``step__eval_set``.
     """
     if (several := _given_to_any_step(fit_params, "eval_X")) is not None:
-        return list(several) if isinstance(several, tuple | list) else [several]
+        targets = _given_to_any_step(fit_params, "eval_y")
+        return list(zip(several, targets, strict=True)) if isinstance(several, tuple | list) else [(several, targets)]
     pairs = _given_to_any_step(fit_params, "eval_set")
     if isinstance(pairs, tuple) and pairs and not isinstance(pairs[0], tuple):
         pairs = [pairs]
-    return [data[0] for data in pairs or ()]
+    return [(data[0], data[1]) for data in pairs or ()]
 
 
 def params_of_cross_validate(estimator: Any, cv: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_an_eval_set_of_a_regression_behind_a_pipeline(runs: Runs) -> None:
 
 
 def test_a_log_loss_of_ours_is_not_called_as_if_it_were_the_loss_that_the_estimator_keeps(runs: Runs) -> None:
-    model = TrackedEstimator(boosting(loss="exponential")).fit(X, y, eval_set=(X, y))
+    model = TrackedEstimator(boosting(loss="exponential"), check_overlap=False).fit(X, y, eval_set=(X, y))
     assert "val_loss" not in runs[0].metrics
     assert runs[0].metrics["val_log_loss"] == runs[0].metrics["training_log_loss"] != model.train_score_[-1]
 

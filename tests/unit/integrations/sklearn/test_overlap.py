@@ -10,6 +10,8 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
@@ -130,3 +132,51 @@ def test_a_set_that_is_evaluated_again_without_training_rows_takes_its_count_bac
     for begin in (30, 45):
         fitted.evaluate(X[begin:], y[begin:], name="val")
     assert runs[0].tags["overt.overlap_rows.val"] == "0"
+
+
+def boosted(**keywords: Any) -> TrackedEstimator:
+    booster = GradientBoostingClassifier(n_estimators=2)
+    return TrackedEstimator(booster, training_metrics=False, log_model=False, **keywords)
+
+
+class TakesEvalSet(GaussianNB):  # type: ignore[misc]
+    """As xgboost does it."""
+
+    def fit(self, X: Any, y: Any, eval_set: Any = None) -> TakesEvalSet:
+        self.evals_result_ = {f"validation_{i}": {"logloss": [0.5]} for i, _ in enumerate(eval_set)}
+        return super().fit(X, y)
+
+
+def test_an_eval_set_is_looked_at_as_an_evaluation_is(runs: Runs) -> None:
+    with pytest.warns(OvertWarning, match=r"5 of the 25 rows given to fit\(…, eval_set=…\)"):
+        boosted().fit(X[:40], y[:40], eval_set=(X[35:], y[35:]))
+    assert runs[0].tags["overt.overlap_rows.val"] == "5"
+
+
+def test_an_eval_set_of_the_estimators_own_is_looked_at_unless_it_is_the_training_data(runs: Runs) -> None:
+    train, mixed, held_out = ((X[rows], y[rows]) for rows in (slice(40), slice(35, 50), slice(50, None)))
+    fitted = TrackedEstimator(TakesEvalSet(), training_metrics=False, log_model=False)
+    with pytest.warns(OvertWarning, match="5 of the 15 rows") as said:
+        fitted.fit(*train, eval_set=[train, held_out, (train[0].copy(), train[1]), mixed])
+    assert len(said) == 1
+    tags = {name: text for name, text in runs[0].tags.items() if name.startswith("overt.overlap_rows")}
+    assert tags == {"overt.overlap_rows.val_2": "5"}
+    assert {"train_logloss", "train_2_logloss", "val_logloss", "val_2_logloss"} <= set(runs[0].metrics)
+
+
+def test_an_eval_set_is_left_alone_where_nothing_is_looked_at(runs: Runs) -> None:
+    boosted(check_overlap=False).fit(X, y, eval_set=(X, y))
+    assert "overt.overlap_rows.val" not in runs[0].tags
+
+
+def test_what_a_clone_was_fitted_to_is_not_kept(runs: Runs) -> None:
+    search = GridSearchCV(model(), {}, cv=2).fit(X, y)
+    search.best_estimator_.evaluate(X, y)
+    assert "overt.overlap_rows" not in runs[0].tags
+
+
+@pytest.mark.filterwarnings("ignore::overt.OvertWarning")
+def test_a_tracked_search_knows_its_rows(runs: Runs) -> None:
+    search = TrackedEstimator(GridSearchCV(GaussianNB(), {}, cv=2), training_metrics=False, log_model=False)
+    search.fit(X, y).evaluate(X[:7], y[:7])
+    assert runs[0].tags["overt.overlap_rows"] == "7"
