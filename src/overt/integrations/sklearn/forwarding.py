@@ -33,13 +33,19 @@ def if_inner_has(name: str) -> Callable[[Method], Method]:
 
 
 def _positional_as_inner(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the decorated method take by position what the estimator's own takes so, and get it by name."""
+    """Let the decorated method take by position what the estimator's own takes so, and get it by name.
+
+    The data, the first argument, may go by the name that the estimator has for it, such as ``raw_documents``.
+    """
     n_own = _count_positional(method) - 1  # without self
 
     @wraps(method)
     def named(self: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
-        further = _names_of_further(args, n_own, lambda: getattr(self._innermost(), method.__name__))
-        return method(self, *args[:n_own], **further, **keywords)
+        def inner() -> Callable[..., Any]:
+            return getattr(self._innermost(), method.__name__)  # type: ignore[no-any-return]
+
+        further = _names_of_further(args, n_own, inner)
+        return method(self, *args[:n_own], **further, **_with_own_name_of_data(method, args, keywords, inner))
 
     return named
 
@@ -53,6 +59,16 @@ def _names_of_further(args: tuple[Any, ...], n_own: int, inner: Callable[[], Cal
     if len(args) <= n_own:
         return {}
     return dict([*signature(inner()).bind_partial(*args).arguments.items()][n_own:])
+
+
+def _with_own_name_of_data(
+    method: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], inner: Callable[[], Callable[..., Any]]
+) -> dict[str, Any]:
+    """``keywords`` with the data under the name that our ``method`` has for it, where the estimator's has another."""
+    if args or not keywords or "X" in keywords or "X" not in signature(method).parameters:
+        return keywords
+    theirs = next(iter(signature(inner()).parameters), "X")
+    return {"X" if name == theirs else name: value for name, value in keywords.items()}
 
 
 def signed_as_inner(method: Method) -> Method:
@@ -84,7 +100,11 @@ class _Signed:
         update_wrapper(self, method)
 
     def __call__(self, tracked: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
-        further = _names_of_further(args, self._n_own - 1, lambda: getattr(self._estimator, self._method.__name__))
+        def inner() -> Callable[..., Any]:
+            return getattr(self._estimator, self._method.__name__)  # type: ignore[no-any-return]
+
+        further = _names_of_further(args, self._n_own - 1, inner)
+        keywords = _with_own_name_of_data(self._method, args, keywords, inner)
         return self._method(tracked, *args[: self._n_own - 1], **further, **keywords)
 
     @property

@@ -31,6 +31,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import get_scorer
@@ -177,6 +178,20 @@ def test_an_encoder_of_labels_is_fitted_to_them(encoder: Any, labels: Any) -> No
     bare = clone(encoder).fit(labels)
     assert np.array_equal(TrackedEstimator(encoder).fit(labels).transform(labels), bare.transform(labels))
     assert np.array_equal(TrackedEstimator(encoder).fit_transform(labels), bare.transform(labels))
+
+
+def test_data_goes_by_the_name_that_the_estimator_has_for_it() -> None:
+    texts, labels = ["a cat", "a dog"], ["b", "a"]
+    vectorizer = TrackedEstimator(TfidfVectorizer())
+    expected = TfidfVectorizer().fit_transform(texts).toarray()
+    assert np.array_equal(vectorizer.fit(raw_documents=texts).transform(raw_documents=texts).toarray(), expected)
+    assert np.array_equal(vectorizer.fit_transform(raw_documents=texts).toarray(), expected)
+    assert list(TrackedEstimator(LabelEncoder()).fit(y=labels).transform(y=labels)) == [1, 0]
+
+
+def test_data_that_is_missing_is_missed() -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'X'"):
+        TrackedEstimator(LogisticRegression()).fit(y=y)
 
 
 def test_a_y_that_is_required_is_missed_in_the_estimators_own_words() -> None:
