@@ -64,7 +64,10 @@ class Nest:
         return TrackedEstimator(estimator) if tracking and self.is_tracked else estimator
 
     def has_tracked(self) -> bool:
-        return self.is_tracked or (self.inner is not None and self.inner.has_tracked())
+        return self.count_tracked() > 0
+
+    def count_tracked(self) -> int:
+        return self.is_tracked + (0 if self.inner is None else self.inner.count_tracked())
 
 
 leaves = st.builds(Nest, st.sampled_from(sorted(LEAVES)), st.booleans())
@@ -95,6 +98,7 @@ def test_a_nest_predicts_as_if_nothing_were_tracked_and_all_of_it_is_recorded(ne
     if isinstance(bare, type):
         return
     assert bool(runs) == nest.has_tracked()
+    assert len([run for run in runs if run.spec.parent_key is None]) <= nest.count_tracked()
     assert not [tag for run in runs for tag in run.tags if tag.startswith("overt.not_recorded")]
     assert {run.status for run in runs} <= {"FINISHED", "RUNNING"}
     assert not any(b"FAILED" in run.artifacts.get("fits.csv", b"") for run in runs)
