@@ -6,7 +6,7 @@
     experiments.runs/    the same runs whole, as a JSONL store
 
 The table is replaced, never written into, so a reader sees each row whole. Rows, columns and cells that others wrote
-stay as they are; a table that cannot be read whole is left alone, and what was to be added waits.
+stay as they are and where they are; a table that cannot be read whole is left alone, and what was to be added waits.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ LONGEST_CELL = 10_000
 
 _COLUMNS = ("timestamp", "experiment", "notes", "run_id", "run_name", "status")
 _BOM = b"\xef\xbb\xbf"
+_ENDS = (b"\n", b"\r")
 
 
 class CsvStore(JsonlStore):
@@ -64,30 +65,34 @@ class CsvStore(JsonlStore):
 
 
 def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:
-    """The table with one more row, or with another one in place of that of the same run.
+    """The table with one more row, or with new cells in that of the same run, which keeps its place and others' cells.
 
     Parameters
     ----------
     content : bytes
         The table as it is; empty if there is none.
     row : mapping
-        Cells by column; columns that the table lacks are added at its right.
+        Cells by column; columns that the table lacks are added at its right. An empty one empties no cell.
     path : Path
         Where it is, for messages.
     """
     if not content.strip():
         return _line(row) + _line(row.values())
     columns = _columns(content, path)
-    if row["run_id"].encode() not in content and row.keys() <= set(columns) and content.count(b'"') % 2 == 0:
-        added = _line(row.get(name, "") for name in columns)  # the common case, without reading every cell
-        return content + (b"" if content.endswith(b"\n") else b"\n") + added
+    is_simple = content.endswith(b"\n") and content.count(b'"') % 2 == 0
+    if is_simple and row["run_id"].encode() not in content and row.keys() <= set(columns):
+        return content + _line(row.get(name, "") for name in columns)  # the common case: not every cell is read
     rows = _rows(content, path)
+    if problem := _cut_off(content, rows, path):
+        raise StoreUnavailable(problem)
     columns += [name for name in row if name not in columns]
+    wide = [cells + [""] * (len(columns) - len(cells)) for cells in rows[1:]]
     at = columns.index("run_id")
-    kept = [cells for cells in rows[1:] if cells[at : at + 1] != [row["run_id"]]]
-    wide = [cells + [""] * (len(columns) - len(cells)) for cells in kept]
+    place = next((number for number, cells in enumerate(wide) if cells[at] == row["run_id"]), len(wide))
+    there = wide[place] if place < len(wide) else [""] * len(columns)
+    wide[place : place + 1] = [[row.get(name) or cell for name, cell in zip(columns, there, strict=True)]]
     bom = _BOM if content.startswith(_BOM) else b""
-    return bom + b"".join(map(_line, [columns, *wide, [row.get(name, "") for name in columns]]))
+    return bom + b"".join(map(_line, [columns, *wide]))
 
 
 def read_table(content: bytes, path: Path, *, is_strict: bool = False) -> Iterator[RunSummary]:
@@ -100,14 +105,16 @@ def read_table(content: bytes, path: Path, *, is_strict: bool = False) -> Iterat
     path : Path
         Where it is, for messages.
     is_strict : bool
-        Whether a row that is no run raises StoreUnavailable, instead of being left out with a warning.
+        Whether a row that is no run, or may have been cut off, raises StoreUnavailable. A row that is no run, or that
+        was cut off, is left out with a warning otherwise.
     """
     if not content.strip():
         return
     columns = _columns(content, path)
+    rows = _whole_rows(content, path, is_strict=is_strict)
     seen: Counter[tuple[str, ...]] = Counter()
     bad: list[tuple[int, str]] = []
-    for number, cells in enumerate(_rows(content, path)[1:], start=2):
+    for number, cells in enumerate(rows[1:], start=2):
         row = {name: cell for name, cell in zip(columns, cells, strict=False) if cell != ""}
         if not row:
             continue
@@ -206,6 +213,44 @@ def _rows(content: bytes, path: Path) -> list[list[str]]:
             "take it out"
         ) from error
     return rows
+
+
+def _whole_rows(content: bytes, path: Path, *, is_strict: bool) -> list[list[str]]:
+    """The rows, without a last one that was cut off; see :func:`read_table`."""
+    rows = _rows(content, path)
+    cut_off = _cut_off(content, rows, path)
+    problem = cut_off or _perhaps_cut_off(content, path)
+    if problem and is_strict:
+        raise StoreUnavailable(problem)
+    if problem:
+        warnings.warn(problem, OvertWarning, stacklevel=3)
+    return rows[:-1] if cut_off else rows
+
+
+def _cut_off(content: bytes, rows: Sequence[Sequence[str]], path: Path) -> str:
+    """What to say of a last row that lacks cells and its newline; empty if there is none.
+
+    A number that was cut off is another number, and the start of an id is an id as well.
+    """
+    if content.endswith(_ENDS) or not 0 < len(rows[-1]) < len(rows[0]):
+        return ""
+    return (
+        f"line {_lines_in(content)} of {path} was cut off: it has {len(rows[-1])} cells, and there are {len(rows[0])} "
+        "columns. The table is left as it is; complete that line, or take it out"
+    )
+
+
+def _perhaps_cut_off(content: bytes, path: Path) -> str:
+    if content.endswith(_ENDS):
+        return ""
+    return (
+        f"line {_lines_in(content)} of {path} has no newline at its end, so its last cell may have been cut off. Add "
+        "the newline if the line is whole, or take it out"
+    )
+
+
+def _lines_in(content: bytes) -> int:
+    return len(content.splitlines())
 
 
 def _text(content: bytes, path: Path) -> str:

@@ -12,7 +12,7 @@ import pytest
 from overt import clock
 from overt.errors import OvertWarning, StoreUnavailable
 from overt.records import Metric, Param, RunSpec
-from overt.stores.csv import LONGEST_CELL, CsvStore
+from overt.stores.csv import LONGEST_CELL, CsvStore, read_table
 
 NOW_MS = 1_700_000_000_000
 THEIRS = 'timestamp,experiment,notes,param_depth,mine\n2026-02-14T09:30:00,rf,"one, two",10,keep\n'
@@ -200,3 +200,52 @@ def test_rows_without_an_id_keep_theirs_when_columns_are_added(store: CsvStore) 
     assert len(before) == 2
     sealed(store, another=1)
     assert before < {run.id for run in store.iter_runs()}
+
+
+def test_a_run_sealed_again_keeps_its_place_and_what_others_wrote_into_its_row(store: CsvStore) -> None:
+    first = sealed(store, "first", depth=3)
+    second = sealed(store, "second", depth=4)
+    head, row, other = store.path.read_text().splitlines()
+    cells = row.split(",")
+    cells[2] = "a note by hand"
+    store.path.write_text(f"{head},review\n{','.join(cells)},approved\n{other},\n")
+    store.log_batch(first, [Param("late", "yes"), Metric("loss", 0.5, 0, NOW_MS)])
+    store.seal(first)
+    assert [row["run_id"] for row in rows(store)] == [first, second]
+    assert [rows(store)[0][name] for name in ("notes", "review", "param_depth", "param_late", "metric_loss")] == [
+        "a note by hand",
+        "approved",
+        "3",
+        "yes",
+        "0.5",
+    ]
+
+
+CUT = "timestamp,experiment,notes,param_n,metric_loss\n2026-02-14T09:30:00,rf,,2,0.5\n2026-02-14T09:31:00,rf,,"
+
+
+@pytest.mark.parametrize("cut", [CUT, CUT.removesuffix("09:31:00,rf,,"), CUT + "3"])
+def test_a_last_row_that_was_cut_off_is_left_out_and_nothing_is_put_behind_it(store: CsvStore, cut: str) -> None:
+    store.path.write_text(cut)
+    with pytest.warns(OvertWarning, match=r"line 3 of .* was cut off: it has \d cells, and there are 5 columns"):
+        assert [run.metrics for run in store.iter_runs()] == [{"loss": 0.5}]
+    with pytest.raises(StoreUnavailable, match=r"line 3 of .* was cut off: .* complete that line, or take it out"):
+        sealed(store)
+    assert store.path.read_text() == cut
+
+
+def test_a_row_of_overts_own_that_was_cut_off_makes_no_run(store: CsvStore) -> None:
+    run_ids = [sealed(store), sealed(store)]
+    store.path.write_bytes(store.path.read_bytes()[:-40])
+    with pytest.warns(OvertWarning, match=r"line 3 of .* was cut off"):
+        assert {run.id for run in store.iter_runs()} == set(run_ids)
+    with pytest.raises(StoreUnavailable, match=r"line 3 of .* was cut off"):
+        sealed(store)
+
+
+def test_a_last_row_without_its_newline_may_be_cut_off_and_counts_with_a_warning(store: CsvStore) -> None:
+    store.path.write_text(CUT + "3,9.8")  # of 9.87e-05, or not
+    with pytest.warns(OvertWarning, match=r"line 3 of .* has no newline at its end, so its last cell may"):
+        assert len(list(store.iter_runs())) == 2
+    with pytest.raises(StoreUnavailable, match=r"line 3 of .* Add the newline if the line is whole"):
+        list(read_table(store.path.read_bytes(), store.path, is_strict=True))
