@@ -33,7 +33,7 @@ def lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def append(path: Path, lines: bytes, *, is_shared: bool = False) -> None:
+def append(path: Path, lines: bytes, *, own: bytes = b"") -> None:
     """Add whole ``lines`` to a file that is there or is made; half a line at its end, of a writer that died, is cut.
 
     Parameters
@@ -42,12 +42,13 @@ def append(path: Path, lines: bytes, *, is_shared: bool = False) -> None:
         The file. The caller holds its lock, or is its only writer.
     lines : bytes
         Each with its newline.
-    is_shared : bool
-        Others than overt write to it too: a last line that only lacks its newline is given one.
+    own : bytes
+        How overt's lines begin, in a file that others write to as well: a last line that begins otherwise, or that only
+        lacks its newline, is given one.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if is_shared and _lacks_only_its_newline(descriptor):
+        if own and _lacks_only_its_newline(descriptor, own):
             lines = b"\n" + lines
         else:
             cut_torn_tail(descriptor)
@@ -110,8 +111,8 @@ def _write_all(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _lacks_only_its_newline(descriptor: int) -> bool:
-    """Whether the last line is a whole JSON value without a newline: of an editor, not of a writer that died."""
+def _lacks_only_its_newline(descriptor: int, own: bytes) -> bool:
+    """Whether the last line is there without a newline, but not as half a line that begins as ``own`` does."""
     size = os.fstat(descriptor).st_size
     if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
         return False
@@ -120,8 +121,11 @@ def _lacks_only_its_newline(descriptor: int) -> bool:
     while start > 0 and b"\n" not in tail:
         start = max(0, start - 65536)
         tail = os.pread(descriptor, size - start, start)
+    line = tail.rpartition(b"\n")[2]
+    if not line.startswith(own) and not own.startswith(line):
+        return True
     try:
-        json.loads(tail.rpartition(b"\n")[2])  # Python's own reader: it takes the NaN that Python's writer writes
+        json.loads(line)  # Python's own reader: it takes the NaN that Python's writer writes
     except ValueError:
         return False
     return True

@@ -12,6 +12,7 @@ stay as they are and where they are; a table that cannot be read whole is left a
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import os
@@ -59,9 +60,9 @@ class CsvStore(JsonlStore):
 
     def _runs(self) -> dict[str, RunSummary]:
         """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""
-        beside = super()._runs()
-        alone = {run.id: run for run in read_table(_content(self.path), self.path) if run.id not in beside}
-        return self._with_keys(alone) | beside
+        beside = super()._runs()  # every run that has records, so nothing can go on with the others
+        alone = (run for run in read_table(_content(self.path), self.path) if run.id not in beside)
+        return {run.id: dataclasses.replace(run, key=None) for run in alone} | beside
 
 
 def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:

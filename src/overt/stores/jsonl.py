@@ -18,7 +18,7 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,7 @@ from overt.stores.appending import append, copy, is_partial, lock
 from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
 from overt.stores.runfile import RunFile, RunState, iter_lines, iter_points, read_state
-from overt.stores.runline import NotARun, from_line, is_id, to_line
+from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
 PARENT_TAG = "mlflow.parentRunId"
 _REFUSED_BY_THE_FILE_SYSTEM = (errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
@@ -324,27 +324,21 @@ class JsonlStore:
         run_id = state.spec.key
         line = to_line(state, self._paths(run_id))
         with lock(self.folder / ".lock"):
-            append(self.lines, line, is_shared=True)
+            append(self.lines, line, own=LINE_START)
 
     # -- all runs ------------------------------------------------------------------------------------------------------
 
     def _runs(self) -> dict[str, RunSummary]:
-        open_ids = list(self.iter_open())  # first: a run that is sealed from now on has its line when these are read
-        runs = self._with_keys({run.id: run for run in read_lines(self.lines)})
-        for run_id in open_ids:
+        open_ids = set(self.iter_open())  # first: a run that is sealed from now on has its line when these are read
+        lines = {run.id: run for run in read_lines(self.lines)}
+        recorded = set(_names_in(self.folder / "records"))
+        runs = _with_keys(lines, recorded)
+        for run_id in open_ids | _without_line(lines, recorded):
             try:
                 runs[run_id] = _summary(read_state(self._record_path(run_id)))
             except FileNotFoundError:  # it is being created at this moment
                 continue
         return runs
-
-    def _with_keys(self, runs: dict[str, RunSummary]) -> dict[str, RunSummary]:
-        """``runs``, without a key where there are no records that a resumed run could go on with."""
-        recorded = set(_names_in(self.folder / "records"))
-        return {
-            run_id: run if run.key is None or f"{run_id}.jsonl" in recorded else replace(run, key=None)
-            for run_id, run in runs.items()
-        }
 
     def _check_experiment(self, name: str, runs: Iterable[RunSummary]) -> None:
         known = sorted({run.experiment for run in runs})
@@ -404,6 +398,23 @@ def _names_in(folder: Path) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def _with_keys(runs: Mapping[str, RunSummary], recorded: Set[str]) -> dict[str, RunSummary]:
+    """``runs``, without a key where there are no records that a resumed run could go on with."""
+    return {
+        run_id: run if run.key is None or f"{run_id}.jsonl" in recorded else replace(run, key=None)
+        for run_id, run in runs.items()
+    }
+
+
+def _without_line(runs: Mapping[str, RunSummary], recorded: Set[str]) -> set[str]:
+    """Ids of runs that have records and no line: somebody cut it off or took it away, and the records tell the same.
+
+    Budget: 1 us a run, since a store may hold ten thousand; so ids are looked at only where there is no line.
+    """
+    names = recorded - {f"{run_id}.jsonl" for run_id in runs}
+    return set(filter(is_id, (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))))
 
 
 def _summary(state: RunState) -> RunSummary:

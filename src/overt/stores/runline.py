@@ -23,6 +23,9 @@ from overt.journal.codec import is_key, is_safe_path
 from overt.records import RunSummary
 from overt.stores.runfile import RunState
 
+LINE_START = b'{"run_id"'
+"""How a line begins, ours and the document's: by this, half a line of a writer that died is told from others' text."""
+
 _OURS = {
     *("run_id", "experiment", "run_name", "timestamp", "params", "metrics", "tags", "artifacts"),
     *("status", "started_ms", "ended_ms", "datasets", "models"),

@@ -300,3 +300,35 @@ def test_an_unknown_experiment_names_those_that_there_are(store: JsonlStore) -> 
     sealed(store)
     with pytest.raises(RunNotFound, match=r"there is no experiment 'fraud' in .* there is experiment"):
         list(store.iter_runs(experiment="fraud"))
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_run_whose_line_is_lost_is_listed_from_its_records(store: JsonlStore, is_deleted: bool) -> None:
+    first, second = sealed(store, "first"), sealed(store, "second")
+    kept = store.lines.read_bytes().splitlines(keepends=True)[0]
+    store.lines.write_bytes(kept)
+    if is_deleted:
+        store.lines.unlink()
+    before = {run.id: (run.name, run.key, run.status) for run in store.iter_runs()}
+    assert before == {first: ("first", first, "FINISHED"), second: ("second", second, "FINISHED")}
+    store.log_batch(second, [Tag("stage", "one")])
+    store.seal(second)
+    assert lines(store)[-1]["run_id"] == second
+
+
+@pytest.mark.parametrize("text", [b"# my notes", b'{"theirs": ', b"{'run_id"])
+def test_a_last_line_of_others_without_its_newline_stays(store: JsonlStore, text: bytes) -> None:
+    first = sealed(store)
+    store.lines.write_bytes(store.lines.read_bytes() + text)
+    second = sealed(store)
+    assert store.lines.read_bytes().splitlines()[1] == text
+    with pytest.warns(OvertWarning, match="line 2 of"):
+        assert {run.id for run in store.iter_runs()} == {first, second}
+
+
+@pytest.mark.parametrize("half", [b"{", b'{"run', b'{"run_id":"ab', b'{"run_id": "ab'])
+def test_half_a_line_is_cut_however_little_there_is_of_it(store: JsonlStore, half: bytes) -> None:
+    first = sealed(store)
+    store.lines.write_bytes(store.lines.read_bytes() + half)
+    second = sealed(store)
+    assert [line["run_id"] for line in lines(store)] == [first, second]
