@@ -37,7 +37,7 @@ from overt.records import (
 )
 from overt.settings import Settings, configured, resolve_settings
 from overt.stores.csv import CsvStore, read_table
-from overt.stores.jsonl import PARENT_TAG, JsonlStore
+from overt.stores.jsonl import FOLDERS, PARENT_TAG, JsonlStore
 from overt.stores.protocols import Store
 from overt.stores.runline import NotARun, from_line
 from overt.stores.uri import check_installed, folder_beside, light_path, open_store, public_name
@@ -82,6 +82,7 @@ def import_runs(path: Path, *, store: str | Store | None = None) -> Iterator[Imp
         When the store does not take them. What had arrived before stays; the next import goes on from there.
     """
     source = _source(path)
+    _check_links(source.folder)
     chosen = resolve_settings(Settings(store=store), configured()).store
     name = public_name(chosen) if isinstance(chosen, str) else ""
     sealed, unsealed = _read(source)
@@ -111,6 +112,15 @@ def _source(path: Path) -> JsonlStore:
         "FILE must be a runs.jsonl, a folder with one, or a CSV table of runs, such as experiments/runs.jsonl "
         f"(got {path})."
     )
+
+
+def _check_links(folder: Path) -> None:
+    """Raise if a folder with runs, maybe a stranger's, says that files from elsewhere are theirs."""
+    for place in (folder / name for name in FOLDERS):
+        if place.is_symlink():
+            raise ConfigurationError(
+                f"{place} is a link, and what lies behind it may be nobody's run: put the folder itself there."
+            )
 
 
 def _is_same(source: JsonlStore, place: Path | None) -> bool:

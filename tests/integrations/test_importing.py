@@ -226,3 +226,12 @@ def test_the_command_says_what_it_carried_over(sqlite_uri: str) -> None:
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("overt: FILE must be")
     assert len(wrong.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["artifacts", "records", "open"])
+def test_a_folder_behind_a_link_is_not_imported(name: str, sqlite_uri: str, tmp_path: Path) -> None:
+    Path("experiments").mkdir()
+    Path("experiments/runs.jsonl").touch()
+    Path("experiments", name).symlink_to(tmp_path)
+    with pytest.raises(ConfigurationError, match=rf"{name} is a link, and what lies behind it may be nobody's run"):
+        list(import_runs(Path("experiments"), store=sqlite_uri))

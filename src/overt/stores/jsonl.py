@@ -57,6 +57,7 @@ from overt.stores.protocols import ModelSource, ModelStore, QueryStore, Resumabl
 from overt.stores.runfile import RunFile, RunState, iter_lines, iter_points, read_state
 from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
+FOLDERS = ("artifacts", "records", "open")
 PARENT_TAG = "mlflow.parentRunId"
 _REFUSED_BY_THE_FILE_SYSTEM = (errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 """What one record's own path is at fault for: "a" and "a/b", or a name longer than the file system takes."""
@@ -82,8 +83,9 @@ class JsonlStore:
         """Create the run; its id is its key."""
         with _errors_of_files():
             if not self._record_path(spec.key).exists():
-                for name in ("artifacts", "records", "open"):
+                for name in FOLDERS:
                     (self.folder / name).mkdir(parents=True, exist_ok=True)
+                self._check_links()
                 self._open(spec.key)
                 tags = {**spec.tags, PARENT_TAG: spec.parent_key} if spec.parent_key else spec.tags
                 self._file(spec.key).create(replace(spec, tags=tags))
@@ -123,7 +125,9 @@ class JsonlStore:
             if model is None:
                 raise ModelNotFound(f"there is no model {uri} in {self.path}")
             place = self._artifacts(run_id) / name
-            self._copy(place, folder)
+            for path in self._paths(run_id):
+                if (file := self._artifacts(run_id) / path).is_relative_to(place):
+                    copy(file, folder / file.relative_to(place))
             beside = files_beside(model, run_id=run_id)
             digests = {file.path: file.blob.sha256 for file in model.files}
             return FetchedModel(uri, folder, digests | {n: hashlib.sha256(c).hexdigest() for n, c in beside.items()})
@@ -275,12 +279,23 @@ class JsonlStore:
     def _paths(self, run_id: str) -> list[str]:
         """Its files, as paths below the folder of its artifacts; a link, which we make none of, leads nowhere."""
         place = self._artifacts(run_id)
+        if place.is_symlink() or place.parent.is_symlink():  # os.walk follows the place that it begins at
+            return []
         return sorted(
             Path(folder, name).relative_to(place).as_posix()
             for folder, _, names in os.walk(place)
             for name in names
             if not Path(folder, name).is_symlink() and not is_partial(name)
         )
+
+    def _check_links(self) -> None:
+        """Raise before anything is written behind a link: nothing would be found there again."""
+        for name in FOLDERS:
+            if (self.folder / name).is_symlink():
+                raise StoreUnavailable(
+                    f"{self.folder / name} is a link, and none is followed below the folder of a store: put the folder "
+                    f"itself there, or have a link at {self.folder} instead"
+                )
 
     def _stored_files(self, run_id: str) -> tuple[StoredFile, ...]:
         place = self._artifacts(run_id)

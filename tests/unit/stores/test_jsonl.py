@@ -13,9 +13,10 @@ import pytest
 
 from overt import clock
 from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound, StoreRejected, StoreUnavailable
-from overt.records import Metric, Param, RunSpec, Tag
+from overt.records import Metric, Model, Param, RunSpec, Tag
 from overt.stores import appending, jsonl
 from overt.stores.jsonl import JsonlStore
+from overt.stores.runfile import RunFile
 from overt.stores.runline import as_text, typed
 
 NOW_MS = 1_700_000_000_000
@@ -332,3 +333,31 @@ def test_half_a_line_is_cut_however_little_there_is_of_it(store: JsonlStore, hal
     store.lines.write_bytes(store.lines.read_bytes() + half)
     second = sealed(store)
     assert [line["run_id"] for line in lines(store)] == [first, second]
+
+
+@pytest.mark.parametrize("what", ["artifacts", "run"])
+def test_no_file_of_a_run_lies_behind_a_link(store: JsonlStore, tmp_path: Path, what: str) -> None:
+    run_id = created(store)
+    model = Model("model", "sklearn", (), {}, {}, None, None, (), "3.12", NOW_MS)
+    RunFile(store.folder / "records" / f"{run_id}.jsonl").add([model])
+    private = tmp_path / "private"
+    (private / run_id / "model").mkdir(parents=True)
+    (private / run_id / "model" / "id_rsa").write_text("mine")
+    if what == "artifacts":
+        (store.folder / "artifacts").rmdir()
+        (store.folder / "artifacts").symlink_to(private)
+    else:
+        (store.folder / "artifacts" / run_id).symlink_to(private / run_id)
+    assert list(store.iter_paths(run_id)) == []
+    assert store.read_run(run_id).files == ()
+    with pytest.raises(ArtifactNotFound):
+        store.read_file(run_id, "model/id_rsa")
+    store.fetch_model(f"runs:/{run_id}/model", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_a_folder_behind_a_link_takes_no_run(store: JsonlStore, tmp_path: Path) -> None:
+    store.folder.mkdir()
+    (store.folder / "artifacts").symlink_to(tmp_path)
+    with pytest.raises(StoreUnavailable, match=r"artifacts is a link, and none is followed below .* put the folder"):
+        created(store)
