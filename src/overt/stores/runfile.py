@@ -60,6 +60,8 @@ class RunState:
         """Take in a record; the line to be kept for it, None where it says nothing new."""
         match record:
             case Metric():
+                if self.last.get(record.name) == record:
+                    return None
                 self._add_point(record)
             case Param():
                 if record.name not in self.params:

@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound, StoreRejec
 from overt.records import Metric, Model, Param, RunSpec, Tag
 from overt.stores import appending, jsonl
 from overt.stores.jsonl import JsonlStore
-from overt.stores.runfile import RunFile
+from overt.stores.runfile import RunFile, RunState
 from overt.stores.runline import as_text, typed
 
 NOW_MS = 1_700_000_000_000
@@ -361,3 +363,39 @@ def test_a_folder_behind_a_link_takes_no_run(store: JsonlStore, tmp_path: Path) 
     (store.folder / "artifacts").symlink_to(tmp_path)
     with pytest.raises(StoreUnavailable, match=r"artifacts is a link, and none is followed below .* put the folder"):
         created(store)
+
+
+def test_what_another_process_adds_while_a_run_is_sealed_is_listed(
+    store: JsonlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = created(store)
+    other = JsonlStore(store.folder)
+    adds = threading.Thread(target=other.log_batch, args=(run_id, [Tag("theirs", "late")]))
+    seal, records = store._seal, store.folder / "records" / f"{run_id}.jsonl"
+
+    def seals_from_what_it_read(state: RunState) -> None:
+        adds.start()
+        while b"theirs" not in records.read_bytes():
+            time.sleep(0.001)
+        seal(state)
+
+    monkeypatch.setattr(store, "_seal", seals_from_what_it_read)
+    store.seal(run_id)
+    adds.join()
+    assert [run.tags for run in JsonlStore(store.folder).iter_runs()] == [{"theirs": "late"}]
+    other.seal(run_id)
+    assert [line["tags"] for line in lines(store)] == [{}, {"theirs": "late"}]
+
+
+def test_a_run_that_is_delivered_again_has_no_second_line(store: JsonlStore, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "report.json").write_text("{}")
+    run_id = store.create_run(RunSpec(clock.new_key(), "run", "experiment", NOW_MS))
+    for again in (store, JsonlStore(store.folder)):
+        again.log_batch(run_id, [Metric("loss", 0.5, 0, NOW_MS), Tag("stage", "one")])
+        again.log_artifacts(run_id, tmp_path / "files")
+        again.finish(run_id, "FINISHED", NOW_MS)
+        again.seal(run_id)
+        assert list(again.iter_open()) == []
+    assert len(lines(store)) == 1
+    assert (store.folder / "records" / f"{run_id}.jsonl").read_bytes().count(b"loss") == 1
