@@ -10,15 +10,17 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from overt.delivery.deliver import RunDelivery
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, OvertError, RunNotFound
 from overt.journal.codec import BadLine, decode, encode, is_key
 from overt.journal.owner import this_process
 from overt.journal.writer import JournalWriter
+from overt.query.finding import open_query
 from overt.records import (
     ATTEMPTS_TAG,
     Artifact,
@@ -38,9 +40,17 @@ from overt.records import (
 from overt.settings import Settings, configured, resolve_settings
 from overt.stores.csv import CsvStore, read_table
 from overt.stores.jsonl import FOLDERS, PARENT_TAG, JsonlStore
-from overt.stores.protocols import Store
-from overt.stores.runline import NotARun, from_line
-from overt.stores.uri import check_installed, folder_beside, light_path, open_store, public_name
+from overt.stores.protocols import QueryStore, Store
+from overt.stores.runline import NotARun, from_fields, read_fields
+from overt.stores.uri import (
+    check_installed,
+    check_writable,
+    folder_beside,
+    is_mlflow,
+    light_path,
+    open_store,
+    public_name,
+)
 
 _LEFT_OUT = (
     "run {} was left out: it, or the run that it is nested in, is still being recorded. Import again when that has "
@@ -51,11 +61,23 @@ _ENDED: dict[str, EndStatus] = {"FINISHED": "FINISHED", "FAILED": "FAILED", "KIL
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of one run: its id in the new store, empty if it was left out, and what did not arrive of it."""
+    """What became of one run: its id in the new store, empty if it was left out, and what did not arrive of it.
+
+    ``was_there`` says that the new store had the run before, as far as that store can be read.
+    """
 
     run: RunSummary
     run_id: str
     problem: str = ""
+    was_there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A run that can be carried over, and when it began in the letters of its file: they mean the same run anywhere."""
+
+    run: RunSummary
+    began: str
 
 
 def import_runs(path: Path, *, store: str | Store | None = None) -> Iterator[Imported]:
@@ -77,23 +99,29 @@ def import_runs(path: Path, *, store: str | Store | None = None) -> Iterator[Imp
     Raises
     ------
     ConfigurationError
-        When ``path`` holds no runs, or one of its lines is none; nothing has been carried over then.
+        When ``path`` holds no runs or cannot be read, one of its lines is no run, or a light store cannot be written
+        to; nothing has been carried over then.
     StoreError
         When the store does not take them. What had arrived before stays; the next import goes on from there.
     """
-    source = _source(path)
-    _check_links(source.folder)
     chosen = resolve_settings(Settings(store=store), configured()).store
     name = public_name(chosen) if isinstance(chosen, str) else ""
-    sealed, unsealed = _read(source)
-    planned = _parents_first([(run, _spec(run, source, name)) for run in sealed])
+    with _errors_of_reading():
+        source = _source(path)
+        _check_links(source.folder)
+        sealed, unsealed = _read(source)
+        planned = _parents_first([(each.run, _spec(each, source, name)) for each in sealed])
     if isinstance(chosen, str):
         if _is_same(source, light_path(chosen)):
             raise ConfigurationError(f"{path} is the store itself: name another to carry its runs to.")
         check_installed(chosen)
-        chosen = open_store(chosen)
+        check_writable(chosen)
+    target = open_store(chosen) if isinstance(chosen, str) else chosen
+    there = _already_there(target, chosen, {spec.experiment for _, spec in planned})
     for run, spec in planned:
-        yield _carry(run, spec, source, chosen, name)
+        before = there.get(spec.key)  # if in another zone, then with another time: the file has it without its offset
+        same = replace(run, started_ms=before.started_ms) if before else run
+        yield replace(_carry(same, spec, source, target, name), was_there=before is not None)
     yield from (Imported(run, "", _LEFT_OUT.format(run.name)) for run in unsealed)
 
 
@@ -131,27 +159,56 @@ def _is_same(source: JsonlStore, place: Path | None) -> bool:
     return not ours.isdisjoint({os.path.realpath(place), os.path.realpath(folder_beside(place))})
 
 
-def _read(source: JsonlStore) -> tuple[list[RunSummary], list[RunSummary]]:
+@contextmanager
+def _errors_of_reading() -> Iterator[None]:
+    try:
+        yield
+    except OvertError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be read ({error.strerror}): make it readable. Nothing has been imported"
+        ) from error
+
+
+def _already_there(target: Store, chosen: str | Store, experiments: Iterable[str]) -> dict[str, RunSummary]:
+    """Runs of the new store by key; none where it cannot be read."""
+    query = open_query(chosen) if isinstance(chosen, str) and is_mlflow(chosen) else target
+    found: dict[str, RunSummary] = {}
+    for experiment in sorted(experiments):
+        if isinstance(query, QueryStore):
+            with suppress(RunNotFound):
+                found |= {run.key: run for run in query.iter_runs(experiment=experiment) if run.key}
+    return found
+
+
+def _read(source: JsonlStore) -> tuple[list[_Sealed], list[RunSummary]]:
     """The runs that can be carried over, the last line of each; and those that are not sealed, or nested in one."""
-    runs: dict[str, RunSummary] = {}
+    found: dict[str, _Sealed] = {}
     if isinstance(source, CsvStore) and source.path.exists():
-        runs = {run.id: run for run in read_table(source.path.read_bytes(), source.path, is_strict=True)}
-    runs |= {run.id: run for run in _iter_lines(source.lines)}
+        table = read_table(source.path.read_bytes(), source.path, is_strict=True)
+        found = {run.id: _Sealed(run, row["timestamp"]) for run, row in table}
+    found |= {each.run.id: each for each in _iter_lines(source.lines)}
     left_out = set(source.iter_open())
-    unsealed = [run for run in source.iter_runs() if run.id in left_out]
+    listed = list(source.iter_runs())
+    if source.lines.name == "runs.jsonl":  # a line may be lost; the records tell the same
+        found = {run.id: _Sealed(run, "") for run in listed} | found
+    unsealed = [run for run in listed if run.id in left_out]
+    runs = {run_id: each.run for run_id, each in found.items()}
     while children := {i for i, run in runs.items() if run.tags.get(PARENT_TAG) in left_out} - left_out:
         left_out |= children
     nested = [run for run in runs.values() if run.id in left_out - {run.id for run in unsealed}]
-    return [run for run in runs.values() if run.id not in left_out], unsealed + nested
+    return [each for run_id, each in found.items() if run_id not in left_out], unsealed + nested
 
 
-def _iter_lines(path: Path) -> Iterator[RunSummary]:
+def _iter_lines(path: Path) -> Iterator[_Sealed]:
     if not path.exists():
         return
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         try:
             if line.strip():
-                yield from_line(line)
+                fields = read_fields(line)
+                yield _Sealed(from_fields(fields), str(fields.get("started_ms", fields.get("timestamp"))))
         except NotARun as error:
             raise ConfigurationError(
                 f"line {number} of {path} is no run: {error}. Mend that line or take it out; nothing has been imported"
@@ -187,7 +244,7 @@ def _carry(run: RunSummary, spec: RunSpec, source: JsonlStore, store: Store, sto
         return Imported(run, delivery.progress.run_id or spec.key, "; ".join(delivery.problems))
 
 
-def _spec(run: RunSummary, source: JsonlStore, store_name: str) -> RunSpec:
+def _spec(sealed: _Sealed, source: JsonlStore, store_name: str) -> RunSpec:
     """What the run is to be in its new store.
 
     Raises
@@ -195,11 +252,12 @@ def _spec(run: RunSummary, source: JsonlStore, store_name: str) -> RunSpec:
     ConfigurationError
         When no journal could say it.
     """
+    run = sealed.run
     head = next(iter(source.iter_records(run.id)), None)
     if isinstance(head, SegmentHead):
         spec = replace(head.spec, store=store_name, experiment_id=None, joined_run_id=None)
     else:
-        identity = "\0".join((run.experiment, run.id, str(run.started_ms)))
+        identity = "\0".join((run.experiment, run.id, sealed.began))
         key = run.id if is_key(run.id) else hashlib.sha256(identity.encode()).hexdigest()[:32]
         parent = run.tags.get(PARENT_TAG, "")
         spec = RunSpec(key, run.name, run.experiment, run.started_ms, store_name, parent if is_key(parent) else None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +223,7 @@ def test_the_command_says_what_it_carried_over(sqlite_uri: str) -> None:
     done = command("runs.jsonl")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == f"2 runs carried into {sqlite_uri}."
+    assert command("runs.jsonl").stdout.splitlines()[-1] == f"0 runs carried into {sqlite_uri}; 2 were there already."
     as_json = json.loads(command("runs.jsonl", "--json").stdout)
     assert [run["name"] for run in as_json["runs"]] == ["a", "b"]
     wrong = command("nothing.jsonl")
@@ -235,3 +239,79 @@ def test_a_folder_behind_a_link_is_not_imported(name: str, sqlite_uri: str, tmp_
     Path("experiments", name).symlink_to(tmp_path)
     with pytest.raises(ConfigurationError, match=rf"{name} is a link, and what lies behind it may be nobody's run"):
         list(import_runs(Path("experiments"), store=sqlite_uri))
+
+
+DOCUMENTS = {"run_id": "abc", "experiment": "e", "run_name": "a", "timestamp": "2026-02-14T09:30:00", "params": {}}
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Moves this process to another time zone."""
+
+    def moved(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield moved
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "runs.csv"])
+@pytest.mark.parametrize("kind", ["jsonl", "mlflow"])
+def test_a_file_that_is_read_in_another_zone_doubles_nothing(
+    name: str, kind: str, sqlite_uri: str, in_zone: Callable[[str], None]
+) -> None:
+    store = sqlite_uri if kind == "mlflow" else "jsonl:other"
+    Path("runs.jsonl").write_text(json.dumps(DOCUMENTS | {"metrics": {"loss": 0.5}}) + "\n")
+    Path("runs.csv").write_text("timestamp,experiment,metric_loss\n2026-02-14T09:30:00,e,0.5\n")
+    outcomes = []
+    for zone in ("UTC", "Asia/Seoul"):
+        in_zone(zone)
+        outcomes += import_runs(Path(name), store=store)
+    there = open_query(store)
+    assert [(done.run_id, done.was_there) for done in outcomes] == [
+        (outcomes[0].run_id, False),
+        (outcomes[0].run_id, True),
+    ]
+    assert len(list(there.iter_runs())) == 1
+    assert len(list(there.iter_points(outcomes[0].run_id, "loss"))) == 1
+
+
+def test_a_second_import_into_plain_files_adds_no_line() -> None:
+    Path("runs.csv").write_text("timestamp,experiment,metric_loss\n2026-02-14T09:30:00,e,0.5\n")
+    contents = []
+    for _ in range(2):
+        list(import_runs(Path("runs.csv"), store="jsonl:other"))
+        contents.append({path: path.read_bytes() for path in Path("other").rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+
+
+def test_a_run_whose_line_is_lost_is_imported_from_its_records(recorded: JsonlStore, sqlite_uri: str) -> None:
+    recorded.lines.write_bytes(b"".join(recorded.lines.read_bytes().splitlines(keepends=True)[:-1]))
+    assert len([done for done in import_runs(recorded.path, store=sqlite_uri) if done.run_id]) == 4
+
+
+def test_a_number_that_was_cut_off_is_not_imported(sqlite_uri: str) -> None:
+    Path("runs.csv").write_text("timestamp,experiment,metric_loss\n2026-02-14T09:30:00,e,9.8")
+    with pytest.raises(StoreUnavailable, match=r"line 2 of .* its last cell may have been cut off"):
+        list(import_runs(Path("runs.csv"), store=sqlite_uri))
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "runs.csv"])
+def test_a_file_that_cannot_be_read_is_named(name: str, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(name).write_text("x")
+
+    def refuses(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuses)
+    with pytest.raises(ConfigurationError, match=rf"{name} cannot be read \(Permission denied\): make it readable"):
+        list(import_runs(Path(name), store=sqlite_uri))
+
+
+def test_a_place_that_cannot_be_written_to_is_named() -> None:
+    Path("runs.jsonl").write_text(json.dumps(DOCUMENTS | {"metrics": {}}) + "\n")
+    Path("file").touch()
+    with pytest.raises(ConfigurationError, match=r"must be a place that can be written to, and .*file is not"):
+        list(import_runs(Path("runs.jsonl"), store="jsonl:file/other"))

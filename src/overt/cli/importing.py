@@ -33,8 +33,14 @@ def import_(ctx: click.Context, file: Path, store: str | None, as_json: bool) ->
         if imported.problem:
             complain(imported.problem)
     if as_json:
-        runs = [{"id": done.run_id or None, "name": done.run.name, "problem": done.problem} for done in arrived]
+        runs = [
+            {"id": done.run_id or None, "name": done.run.name, "problem": done.problem, "was_there": done.was_there}
+            for done in arrived
+        ]
         print_json({"store": public_name(uri), "runs": runs})
     else:
-        say(f"{counted(sum(1 for each in arrived if each.run_id), 'run')} carried into {public_name(uri)}.")
+        known = sum(1 for each in arrived if each.was_there)
+        carried = sum(1 for each in arrived if each.run_id) - known
+        there = f"; {known} {'was' if known == 1 else 'were'} there already" if known else ""
+        say(f"{counted(carried, 'run')} carried into {public_name(uri)}{there}.")
     ctx.exit(1 if any(imported.problem for imported in arrived) else 0)

@@ -61,7 +61,7 @@ class CsvStore(JsonlStore):
     def _runs(self) -> dict[str, RunSummary]:
         """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""
         beside = super()._runs()  # every run that has records, so nothing can go on with the others
-        alone = (run for run in read_table(_content(self.path), self.path) if run.id not in beside)
+        alone = (run for run, _ in read_table(_content(self.path), self.path) if run.id not in beside)
         return {run.id: dataclasses.replace(run, key=None) for run in alone} | beside
 
 
@@ -96,8 +96,10 @@ def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:
     return bom + b"".join(map(_line, [columns, *wide]))
 
 
-def read_table(content: bytes, path: Path, *, is_strict: bool = False) -> Iterator[RunSummary]:
-    """The runs of a table; a row without an id is given one that is made from its cells.
+def read_table(
+    content: bytes, path: Path, *, is_strict: bool = False
+) -> Iterator[tuple[RunSummary, Mapping[str, str]]]:
+    """The runs of a table with the cells of each; a row without an id is given one that is made from its cells.
 
     Parameters
     ----------
@@ -123,7 +125,7 @@ def read_table(content: bytes, path: Path, *, is_strict: bool = False) -> Iterat
             identity = (row.get("run_id", ""), row["timestamp"], row["experiment"])
             seen[identity] += 1
             is_first = bool(identity[0]) and seen[identity] == 1
-            yield _summary(identity[0] if is_first else _made_id(identity, seen[identity]), row)
+            yield _summary(identity[0] if is_first else _made_id(identity, seen[identity]), row), row
         except (KeyError, NotARun) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             if is_strict:

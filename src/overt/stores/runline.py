@@ -71,12 +71,22 @@ def from_line(line: bytes) -> RunSummary:
     NotARun
         When it is about none.
     """
+    return from_fields(read_fields(line))
+
+
+def read_fields(line: bytes) -> dict[str, Any]:
+    """What a line says, whatever it is about; NotARun if it says nothing."""
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
         fields = _with_nan(line)
     if not isinstance(fields, dict):
         raise NotARun("it is not a JSON object")
+    return fields
+
+
+def from_fields(fields: Mapping[str, Any]) -> RunSummary:
+    """The run that a line with these fields is about; NotARun if it is about none."""
     try:
         is_ours = "started_ms" in fields
         tags = fields.get("tags", {})
