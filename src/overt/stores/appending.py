@@ -64,11 +64,12 @@ def append(path: Path, lines: bytes, *, own: bytes = b"") -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Have the file ``path`` hold ``content``; a reader sees it as it was, or as it is to be."""
+    """Have the file ``path`` hold ``content``; a reader sees it as it was, or as it is to be. Its rights stay."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _mode_of(path))
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
+            _copy_rights(path, descriptor)
             _write_all(descriptor, content)
             os.fsync(descriptor)
         finally:
@@ -98,11 +99,16 @@ def is_partial(name: str) -> bool:
     return _PARTIAL.fullmatch(name) is not None
 
 
-def _mode_of(path: Path) -> int:
+def _copy_rights(path: Path, descriptor: int) -> None:
+    """Give the open file the owner, the group and the mode of ``path``, if that is there; as far as one may."""
     try:
-        return path.stat().st_mode & 0o777
+        there = path.stat()
     except FileNotFoundError:
-        return 0o666
+        return
+    for owner, group in ((there.st_uid, -1), (-1, there.st_gid)):
+        with suppress(OSError):  # only root gives files away
+            os.fchown(descriptor, owner, group)
+    os.fchmod(descriptor, there.st_mode & 0o777)  # last, and by itself: the umask takes bits from a new file's mode
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -55,8 +55,16 @@ class CsvStore(JsonlStore):
 
     def _seal(self, state: RunState) -> None:
         with lock(self.folder / ".table"):
+            self._check_writable()
             replace(self.path, with_row(_content(self.path), _row(state), self.path))
         super()._seal(state)  # last: a run that has its line is not sealed again
+
+    def _check_writable(self) -> None:
+        """Raise if the table is marked as one that is not to be changed: replacing it would not ask."""
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise StoreUnavailable(
+                f"{self.path} is marked read-only and left as it is: chmod u+w it, or name another file for the runs"
+            )
 
     def _runs(self) -> dict[str, RunSummary]:
         """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,28 @@ def test_a_last_row_without_its_newline_may_be_cut_off_and_counts_with_a_warning
         assert len(list(store.iter_runs())) == 2
     with pytest.raises(StoreUnavailable, match=r"line 3 of .* Add the newline if the line is whole"):
         list(read_table(store.path.read_bytes(), store.path, is_strict=True))
+
+
+def test_a_table_that_is_marked_read_only_is_left_alone(store: CsvStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed(store)
+    before = store.path.read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != store.path)  # root may write anywhere
+    with pytest.raises(StoreUnavailable, match=r"is marked read-only and left as it is: chmod u\+w it, or name"):
+        sealed(store)
+    assert store.path.read_bytes() == before
+
+
+def test_a_table_keeps_its_mode_whatever_the_umask_and_its_owner_and_group(store: CsvStore) -> None:
+    sealed(store)
+    store.path.chmod(0o664)
+    if os.geteuid() == 0:
+        os.chown(store.path, 1234, 1235)
+    before = store.path.stat()
+    mask = os.umask(0o077)
+    try:
+        sealed(store, depth=3)
+    finally:
+        os.umask(mask)
+    after = store.path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
