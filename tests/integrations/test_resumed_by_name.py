@@ -92,6 +92,18 @@ def test_a_run_of_somebody_else_is_not_ours_to_go_on_with(sqlite_uri: str) -> No
         overt.start_run(resume=theirs)
 
 
+def test_a_key_that_is_none_opens_no_folder(sqlite_uri: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(sqlite_uri)
+    theirs = client.create_run("0", tags={"overt.key": "../../../evil"}).info.run_id
+    overt.configure(store=sqlite_uri, directory="inner/.overt")
+    with pytest.raises(RunNotFound, match="was not recorded by overt"):
+        overt.start_run(resume=theirs)
+    assert open_configured().read_run(theirs).run.key is None
+    assert not Path("evil").exists()
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_table_or_lines_that_came_without_their_records_are_not_gone_on_with(kind: str) -> None:
     Path("there").mkdir()

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound
 from overt.filters import Condition, Entity, Order
-from overt.journal.codec import is_safe_path
+from overt.journal.codec import is_key, is_safe_path
 from overt.records import Metric, RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
@@ -304,11 +304,17 @@ def _summary(run: mlflow_entities.Run, experiment: str) -> RunSummary:
         status=run.info.status,
         started_ms=run.info.start_time or 0,
         ended_ms=run.info.end_time,
-        key=tags.get(KEY_TAG),
+        key=_key(tags),
         metrics={_name(name, raw): _value(name, value, tags) for name, value in run.data.metrics.items()},
         params={_name(name, raw): value for name, value in run.data.params.items()},
         tags=tags,
     )
+
+
+def _key(tags: Mapping[str, str]) -> str | None:
+    """The key in the tags, which anybody may write: a text that is no key could name a folder outside the journal's."""
+    key = tags.get(KEY_TAG, "")
+    return key if is_key(key) else None
 
 
 def _name(name: str, tags: Mapping[str, str]) -> str:
