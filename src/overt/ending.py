@@ -16,6 +16,7 @@ from overt.process import uncaught_error
 from overt.run import Run, status_of, unsealed_runs
 from overt.say import say
 from overt.settings import configured, is_quiet, resolve_settings
+from overt.stores.protocols import Store
 
 _has_exit_handler = False
 
@@ -43,12 +44,36 @@ def wait(timeout_s: float | None = None) -> bool:
     bool
         Whether everything has arrived.
     """
+    _seal_all()
+    patience_s = resolve_settings(configured()).drain_timeout_s
+    return dispatch().wait(None, timeout_s=timeout_s, patience_s=max(patience_s, timeout_s or 0))
+
+
+def wait_for_store(store: str | Store) -> bool:
+    """Wait, as long as the store answers, until what this process recorded for it has arrived.
+
+    Parameters
+    ----------
+    store : str or Store
+        A resolved URI: runs that go to another one are not waited for. Of a store object nobody can say which place
+        it stands for, so it is every run's.
+
+    Returns
+    -------
+    bool
+        Whether all of it has arrived.
+    """
+    _seal_all()
+    keys = dispatch().deliveries.keys_of(store) if isinstance(store, str) else None
+    return dispatch().wait(keys, timeout_s=None, patience_s=resolve_settings(configured()).drain_timeout_s)
+
+
+def _seal_all() -> None:
+    """Seal every run that has ended, and end those that nobody else ends."""
     for run in list(unsealed_runs):
         if run.ends_when_waited_for:  # by whoever handles what has ended it, if an error has
             run.finish(status_of(sys.exception()))
         run.seal()
-    patience_s = resolve_settings(configured()).drain_timeout_s
-    return dispatch().wait(None, timeout_s=timeout_s, patience_s=max(patience_s, timeout_s or 0))
 
 
 def _ended(run: Run) -> None:

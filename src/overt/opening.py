@@ -14,6 +14,7 @@ from typing import Protocol
 
 from overt.delivery.capturing import Launch, capture_into
 from overt.delivery.dispatch import Route, dispatch
+from overt.delivery.supervisor import OBJECT
 from overt.ending import remember
 from overt.journal.folder import new_segment_name, run_folder
 from overt.journal.owner import is_alive
@@ -88,7 +89,7 @@ def open_run(
             check_writable(settings.store)
         store = settings.store
     else:
-        store = f"object:{id(settings.store)}"
+        store = f"{OBJECT}{id(settings.store)}"
         dispatch().stores[store] = settings.store
     dispatch().blame(*users_line())
     route = Route(

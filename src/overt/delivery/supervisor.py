@@ -52,6 +52,10 @@ _ENVIRONMENT = {
 }
 
 
+OBJECT = "object:"
+"""What the name of a store begins with that was given as an object, and has no URI."""
+
+
 class Deliverer(Protocol):
     """Brings watched runs to their stores."""
 
@@ -144,6 +148,13 @@ class Deliveries:
         """What was last heard of a run."""
         known = self._known.get(key)
         return known.delivered if known else None
+
+    def keys_of(self, store: str) -> set[str]:
+        """Keys of the runs that go to the store with this URI, or may: one that goes to a store object could."""
+        uri = store.rstrip("/")
+        with self._changed:
+            routes = {key: known.watch.store.rstrip("/") for key, known in self._known.items()}
+        return {key for key, route in routes.items() if route == uri or route.startswith(OBJECT)}
 
     def undelivered(self, keys: Iterable[str] | None = None) -> list[Path]:
         """Folders of the runs that have not arrived in full."""

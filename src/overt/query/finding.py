@@ -10,7 +10,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from overt.ending import wait
+from overt.ending import wait_for_store
 from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
 from overt.records import RunSummary
 from overt.run import Run
@@ -47,7 +47,7 @@ def open_query(uri: str) -> QueryStore:
 
 
 def open_configured(store: str | Store | None = None) -> QueryStore:
-    """The store to read: the one given, else the configured one. What this process recorded has arrived in it.
+    """The store to read: the one given, else the configured one. What this process recorded for it has arrived.
 
     Raises
     ------
@@ -57,9 +57,9 @@ def open_configured(store: str | Store | None = None) -> QueryStore:
         When it does not answer, does not exist, or has not taken yet what this process recorded.
     """
     chosen = resolve_settings(Settings(store=store), configured()).store
-    if not wait():
+    if not wait_for_store(chosen):
         raise StoreUnavailable(
-            "what this process recorded has not arrived in its store yet, so a look at it would show less than there "
+            "what this process recorded has not arrived in this store yet, so a look at it would show less than there "
             "is. overt.wait() waits for it; `overt runs` shows what lies here"
         )
     if isinstance(chosen, str):

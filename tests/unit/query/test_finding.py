@@ -7,7 +7,7 @@ import pytest
 from tests.unit.query.shelf import Shelf, run
 
 import overt
-from overt.errors import ConfigurationError, RunNotFound
+from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
 from overt.query.finding import find_run, run_id_of
 
 
@@ -47,3 +47,21 @@ def test_runs_that_somebody_else_wrote_into_a_file_are_compared_by_the_ids_that_
     assert list(listed) == ids
     assert overt.compare(*listed, store=store).params == {"k": ("0", "1")}
     assert overt.history(listed, store=store)["value"].tolist() == [0, 1]
+
+
+def test_a_run_that_another_store_does_not_take_keeps_nobody_from_reading_this_one(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    here, other = f"jsonl:{tmp_path / 'here'}", tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    overt.configure(delivery="inline", drain_timeout_s=0.2)
+    with overt.start_run("good", tracker=overt.Tracker(store=here)) as good:
+        good.log_metric("f1", 0.5)
+    with overt.start_run("bad", tracker=overt.Tracker(store=f"csv:{other}")) as bad:
+        bad.log_metric("f1", 0.5)
+    assert not overt.wait()
+    assert list(overt.runs(store=here)["run_name"]) == ["good"]
+    with pytest.raises(StoreUnavailable, match="has not arrived in this store yet"):
+        overt.runs(store=f"csv:{other}")
+    other.unlink()
+    assert overt.wait()
