@@ -10,15 +10,19 @@ accuracy f1_score f1_macro f1_weighted precision recall roc_auc roc_auc_ovo aver
 balanced_accuracy training_accuracy train_acc val_accuracy test_f1_score cv_accuracy cv_mean_accuracy eval_2_recall
 best_cv_score search_cv_mean_f1_score f1_score_cat precision_weighted silhouette calinski_harabasz val/accuracy
 neg_mean_squared_error cv_mean_neg_log_loss training_score d2_absolute_error_score matthews_corrcoef mAP F1 f1-score
-mAP@0.5 recall@10 accuracy_epoch score
+mAP@0.5 recall@10 accuracy_epoch score roc_auc_ovr_weighted accuracy_top_5 precision_at_10 map_50 accuracy_val r2_price
+score_epoch f1_score_class_3 d2_log_loss_score explained_variance accuracy_score
 """.split()
 LOW = """
 loss train_loss val_loss loss_step training_log_loss log_loss rmse rmse_pooled mae mse mape median_absolute_error
 max_error mean_squared_error val_error cv_mean_rmse test_loss davies_bouldin hamming_loss brier_score perplexity
-dice_loss val/loss train_loss_epoch error_rate mean_poisson_deviance
+dice_loss val/loss train_loss_epoch error_rate mean_poisson_deviance rmse_price mae_mean loss_val test_loss_step
 """.split()
 UNKNOWN = """
 epoch_seconds cv_std_accuracy lr learning_rate gradient_norm n_clusters foo score_time fit_time accuracy_std glossary
+accuracy_drop f1_gap accuracy_variance cv_accuracy_variance recall_fpr accuracy_ci_width accuracy_p_value rand_seed
+map_size latency error_reduction log_loss_improvement rmse_improvement loss_scale loss_weight precision_gap r2_std
+accuracy_count f1_score_variance recall_ci_lower losses
 """.split()
 
 
