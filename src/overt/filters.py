@@ -133,7 +133,7 @@ def parse_filter(text: str | None) -> tuple[Condition, ...]:
     conditions: list[Condition] = []
     while not reader.is_at_end():
         if conditions and not reader.take(_AND):
-            raise reader.refusal("AND, or the end", _known(reader.rest()) or "write AND between two conditions")
+            raise reader.refusal("AND, or the end", _known(reader.rest()) or _remedy_for_rest(reader))
         conditions.append(_condition(reader))
     return tuple(conditions)
 
@@ -181,6 +181,10 @@ class _Reader:
             self._at = found.end()
         return found
 
+    def is_behind_a_quote(self) -> bool:
+        """Whether a quote ended right before what stands next."""
+        return self._text[self._at - 1 : self._at] in ("'", '"')
+
     def back_to(self, found: re.Match[str]) -> None:
         self._at = found.start()
 
@@ -200,6 +204,12 @@ def _known(rest: str) -> str | None:
     """What to do about a mistake that is made often and begins so."""
     begun = re.match(r"\s*(NOT\s+LIKE\b|\w+|==|<>|&&|\|\||[^\s\w])", rest, re.IGNORECASE)
     return _REMEDIES.get(" ".join(begun.group(1).upper().split())) if begun else None
+
+
+def _remedy_for_rest(reader: _Reader) -> str:
+    if reader.is_behind_a_quote():
+        return "a text that holds a quote stands in quotes of the other kind, as in \"it's\""
+    return "write AND between two conditions"
 
 
 def _condition(reader: _Reader) -> Condition:
@@ -272,6 +282,9 @@ def _remedy_for_attribute(name: str) -> str:
         return f"write the name first, as in {_EXAMPLE}"
     if name.startswith("experiment"):
         return "name the experiment beside the filter, as experiment= or --experiment"
+    entity, _, of_column = name.partition("_")
+    if of_column and entity in ("metric", "param", "tag"):  # as in the columns of overt.runs()
+        return f"write {_PLURALS[_ENTITIES[entity]]}.{of_column}"
     close = get_close_matches(name, _ATTRIBUTES, n=1)
     return (
         f"did you mean {close[0]}?" if close else f"write metrics.{name}, params.{name} or tags.{name} for one of these"

@@ -32,8 +32,9 @@ def best(
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
-    direction, conditions = mode_of(metric, mode), parse_filter(where)
-    run = find_best(open_query(uri), metric, mode=direction, experiment=experiment, conditions=conditions)
+    conditions = parse_filter(where)
+    run = find_best(open_query(uri), metric, mode=mode, experiment=experiment, conditions=conditions)
+    direction = mode_of(metric, mode)
     if as_json:
         described = {**run_to_json(run), "params": run.params}
         print_json({"store": public_name(uri), "metric": metric, "mode": direction, "run": described})

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 from overt.errors import ConfigurationError, RunNotFound
 from overt.filters import Condition, Order, in_order, matching
-from overt.query.directions import mode_of
+from overt.query.directions import direction_of, mode_of
 from overt.records import RunSummary
 from overt.stores.protocols import QueryStore, SearchStore
 
@@ -69,6 +69,10 @@ def find_best(
     RunNotFound
         When no run that fulfils the conditions has a number for it; the message says what there is instead.
     """
+    if mode is None and isinstance(metric, str) and direction_of(metric) is None:
+        newest = _newest(store, experiment)
+        if newest and (absent := _absent_name(newest, [Order("metric", metric)])):
+            raise RunNotFound(absent)  # a slip of the finger has no direction
     order = Order("metric", metric, is_ascending=mode_of(metric, mode) == "min")
     first = find_runs(store, experiment=experiment, conditions=conditions, order=(order,), limit=1)
     if first and not math.isnan(first[0].metrics.get(metric, math.nan)):
@@ -102,7 +106,7 @@ def _absent_name(runs: Sequence[RunSummary], asked: Iterable[Condition | Order])
             continue
         known = _names(runs, item.entity)
         if item.key not in known:
-            return f"none of {len(runs):,} runs has the {item.entity} {item.key!r}{_instead(item.key, sorted(known))}"
+            return f"none of {len(runs):,} runs has the {item.entity} {item.key!r}{_instead(item, sorted(known))}"
     return ""
 
 
@@ -135,8 +139,9 @@ def _held(run: RunSummary, entity: str) -> Iterable[str]:
     return run.metrics if entity == "metric" else run.params if entity == "param" else run.tags
 
 
-def _instead(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=3)
+def _instead(asked: Condition | Order, known: list[str]) -> str:
+    name, of_column = asked.key, asked.key.removeprefix(f"{asked.entity}_")  # as in the columns of overt.runs()
+    close = [of_column] if of_column in known else get_close_matches(name, known, n=3)
     if close:
         return f": did you mean {' or '.join(close)}?"
     shown = [other for other in known if not other.startswith(("mlflow.", "overt."))]

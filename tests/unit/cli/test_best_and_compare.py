@@ -49,7 +49,7 @@ def test_best_says_in_one_line_why_there_is_none(recorded: None, overt: Overt) -
     assert "no OR" in overt.fails("best", "f1_score", "--where", "params.depth = '3' OR params.depth = '5'")
     assert "no run fulfils the filter" in overt.fails("best", "f1_score", "--where", "params.depth = '9'")
     assert "no experiment 'c'" in overt.fails("best", "f1_score", "--experiment", "c")
-    assert "say mode='max' or mode='min'" in overt.fails("best", "depth")
+    assert "has the metric 'depth': there is f1_score" in overt.fails("best", "depth")
 
 
 def test_compare_shows_what_differs(recorded: None, overt: Overt) -> None:

@@ -73,6 +73,12 @@ def test_of_equal_runs_the_newest_is_the_best_and_nan_never_is() -> None:
 def test_no_best_run_says_what_there_is_instead() -> None:
     with pytest.raises(RunNotFound, match=r"has the metric 'f1_scroe': did you mean f1_score\?"):
         find_best(SHELF, "f1_scroe", mode="max")
+    with pytest.raises(RunNotFound, match=r"has the metric 'f1scor': did you mean f1_score\?"):
+        find_best(SHELF, "f1scor")
+    with pytest.raises(RunNotFound, match=r"has the metric 'metric_f1_score': did you mean f1_score\?"):
+        find_best(SHELF, "metric_f1_score")
+    with pytest.raises(ConfigurationError, match=r"whether 'odd' is better high or low"):
+        find_best(SHELF, "odd")
     with pytest.raises(RunNotFound, match=r"has the metric 'recall': there is f1_score, loss, odd\."):
         find_best(SHELF, "recall")
     with pytest.raises(RunNotFound, match=r"has the param 'knd': did you mean kind\?"):
