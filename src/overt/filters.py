@@ -39,6 +39,8 @@ _PLURALS: dict[Entity, str] = {
     "attribute": "attributes",
     "dataset": "datasets",
 }
+TAGS_OF_EVERY_RUN = {"mlflow.runName": "name", "overt.key": "key"}
+"""Tags that MLflow's runs have beside the fields of the same meaning, which alone other stores hold."""
 _TIMES = ("start_time", "end_time")
 _ATTRIBUTES = ("run_id", "run_name", "status", "user_id", "artifact_uri", *_TIMES)
 _DATASET_KEYS = ("name", "digest", "context")
@@ -420,6 +422,9 @@ def _reading(entity: Entity, key: str, answer: Callable[[Any], Any]) -> Callable
         return lambda run: answer(run.metrics.get(key))
     if entity == "param":
         return lambda run: answer(run.params.get(key))
+    if entity == "tag" and key in TAGS_OF_EVERY_RUN:
+        said = operator.attrgetter(TAGS_OF_EVERY_RUN[key])
+        return lambda run: answer(run.tags.get(key, said(run)))
     if entity == "tag":
         return lambda run: answer(run.tags.get(key))
     if key == "user_id":

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from itertools import chain, islice
 
 from overt.errors import ConfigurationError, RunNotFound
-from overt.filters import Condition, Order, in_order, matching
+from overt.filters import TAGS_OF_EVERY_RUN, Condition, Order, in_order, matching
 from overt.query.directions import direction_of, mode_of
 from overt.records import RunSummary
 from overt.stores.protocols import QueryStore, SearchStore
@@ -103,6 +103,8 @@ def _absent_name(runs: Sequence[RunSummary], asked: Iterable[Condition | Order])
     """A sentence on the first name that none of these runs has; empty if there is none such."""
     for item in asked:
         if item.entity not in ("metric", "param", "tag") or getattr(item, "comparator", "") == "IS NULL":
+            continue
+        if item.entity == "tag" and item.key in TAGS_OF_EVERY_RUN:
             continue
         known = _names(runs, item.entity)
         if item.key not in known:

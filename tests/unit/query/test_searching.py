@@ -43,6 +43,22 @@ def test_a_limit_is_a_count(limit: object) -> None:
         ids(limit=limit)
 
 
+def test_the_tags_that_every_run_has_in_mlflow_are_answered_from_its_name_and_key() -> None:
+    shelf = Shelf(run("a"), run("b", key="f" * 32), run("c", tags={"mlflow.runName": "theirs"}))
+    names = {listed.id: listed.name for listed in shelf.iter_runs()}
+    for where, found in (
+        (f"tags.mlflow.runName = '{names['b']}'", ["b"]),
+        ("tags.`mlflow.runName` = 'theirs'", ["c"]),
+        ("tags.overt.key IS NOT NULL", ["b"]),
+        (f"tags.overt.key = '{'f' * 32}'", ["b"]),
+    ):
+        assert [listed.id for listed in find_runs(shelf, conditions=parse_filter(where))] == found
+    order = parse_order("tags.mlflow.runName DESC")
+    found_runs = find_runs(shelf, order=order)
+    assert [listed.id for listed in found_runs] == ["c", "b", "a"]
+    assert name_in_doubt(shelf, found_runs, None, (), order) == ""
+
+
 def test_an_experiment_is_a_name() -> None:
     with pytest.raises(ConfigurationError, match=r"`experiment` must be a name, .* \(got int\)"):
         ids(experiment=5)
