@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,13 +25,14 @@ def json_bytes(content: Mapping[str, Any] | Sequence[Any]) -> bytes:
 
 
 def table_bytes(data: Any, path: str) -> bytes:
-    """Columns of equal length as CSV or JSON, as the ending of ``path`` says.
+    """Columns of equal length, or rows by column, as CSV or JSON, as the ending of ``path`` says.
 
     Raises
     ------
     RecordError
-        For columns of different lengths, and for another ending.
+        For what is no table, columns of different lengths, and another ending.
     """
+    data = _columns(data)
     names = list(map(str, data.keys()))
     columns = [[_without_secrets(cell, str(name)) for cell in data[name]] for name in data]
     if len({len(column) for column in columns}) > 1:
@@ -72,6 +74,19 @@ def image_bytes(image: Any, path: str) -> bytes:
 def to_plain(value: Any) -> Any:
     """A number of numpy's as Python's own; anything else in words."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else describe(value)
+
+
+def _columns(data: Any) -> Any:
+    """``data`` by column; a row that has not one of them has None there."""
+    if hasattr(data, "keys"):
+        return data
+    if isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data):
+        names = dict.fromkeys(chain.from_iterable(data))
+        return {name: [row.get(name) for row in data] for name in names}
+    raise RecordError(
+        "log_table: `data` must be a DataFrame, a mapping of columns or a list of rows that are mappings "
+        f"(got {type(data).__name__})"
+    )
 
 
 def _picture(image: Any) -> Any:

@@ -210,7 +210,7 @@ def _known(rest: str) -> str | None:
 
 def _remedy_for_rest(reader: _Reader) -> str:
     if reader.is_behind_a_quote():
-        return "a text that holds a quote stands in quotes of the other kind, as in \"it's\""
+        return 'a text that holds a quote stands in quotes of the other kind, as in "it\'s"'
     return "write AND between two conditions"
 
 

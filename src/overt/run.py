@@ -48,7 +48,15 @@ from overt.records import (
     Status,
     Tag,
 )
-from overt.validation import recorded_cell, recorded_name, recorded_path, to_number, to_step, without_surrogates
+from overt.validation import (
+    TRACEBACK_FILE,
+    recorded_cell,
+    recorded_name,
+    recorded_path,
+    to_number,
+    to_step,
+    without_surrogates,
+)
 
 T = TypeVar("T")
 
@@ -466,31 +474,28 @@ class Run:
 
     def log_bytes(self, data: bytes, path: str) -> None:
         """Record ``data`` as the file ``path``, unchanged."""
-        target = recorded_path("log_bytes", path)
-        blob = self._kept(target, lambda: self._writer.store_bytes(data))
-        if blob is not None:
-            self._record(Artifact(target, blob))
+        self._log_file("log_bytes", path, data)
 
     def log_text(self, text: str, path: str) -> None:
         """Record ``text`` as the file ``path``; secrets in it are replaced by ``[redacted]``."""
-        self.log_bytes(redact(text).encode("utf-8", "replace"), path)
+        self._log_file("log_text", path, redact(text).encode("utf-8", "replace"))
 
     def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str) -> None:
         """Record ``content`` as JSON in the file ``path``; what JSON cannot say is described in words."""
-        self.log_bytes(json_bytes(content), path)
+        self._log_file("log_dict", path, json_bytes(content))
 
     def log_table(self, data: Any, path: str) -> None:
         """Record a table as the file ``path``, ending in ``.csv`` or ``.json``.
 
         Parameters
         ----------
-        data : DataFrame or mapping of columns
-            Columns of equal length.
+        data : DataFrame, mapping of columns, or sequence of rows
+            Columns of equal length; each row a mapping of column's name to cell.
         path : str
             Its ending chooses the format: CSV with a head line, or JSON as ``{"columns": …, "data": …}``, the form
             that MLflow's table view reads.
         """
-        self.log_bytes(table_bytes(data, path), path)
+        self._log_file("log_table", path, table_bytes(data, path))
 
     def log_row(self, row: Mapping[str, object], path: str) -> None:
         """Add one row to the table in the file ``path``: from any thread and process that shares the run.
@@ -526,11 +531,11 @@ class Run:
 
     def log_figure(self, figure: Any, path: str) -> None:
         """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
-        self.log_bytes(figure_bytes(figure, path), path)
+        self._log_file("log_figure", path, figure_bytes(figure, path))
 
     def log_image(self, image: Any, path: str) -> None:
         """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4])."""
-        self.log_bytes(image_bytes(image, path), path)
+        self._log_file("log_image", path, image_bytes(image, path))
 
     # -- what evaluations and models consist of ------------------------------------------------------------------------
 
@@ -677,7 +682,7 @@ class Run:
             self._end = RunEnd(status, clock.now_ms())
         if error is not None:
             self.set_tag("overt.error", "".join(traceback.format_exception_only(error)).strip())
-            self.log_text("".join(traceback.format_exception(error)), "overt/traceback.txt")
+            self.log_text("".join(traceback.format_exception(error)), TRACEBACK_FILE)
         self._record(self._end)
         self._writer.preamble = encode(self._end)
         self.flush()
@@ -781,6 +786,13 @@ class Run:
         lost = getattr(self._writer, "lost", 0)
         if self._strict and lost:
             raise JournalError(f"{lost} record(s) of run {self.name} could not be written")
+
+    def _log_file(self, call: str, path: str, content: bytes) -> None:
+        """Record ``content`` as the file ``path`` that ``call`` was given."""
+        target = recorded_path(call, path)
+        blob = self._kept(target, lambda: self._writer.store_bytes(content))
+        if blob is not None:
+            self._record(Artifact(target, blob))
 
     def _kept(self, path: str, store: Callable[[], T]) -> T | None:
         try:

@@ -104,7 +104,7 @@ def start_run(
     experiment : str, optional
         Where it goes: by default the parent's, else as configured.
     tags, params : mapping, optional
-        Recorded at the start.
+        Recorded at the start; nested params are joined with dots, as by :meth:`Run.log_params`.
     notes : str, optional
         Markdown that MLflow's UI shows on the run's page.
     parent : Run or str, optional
@@ -265,8 +265,7 @@ def _start(
     run = open_run(spec, settings, is_light=is_light)
     if joined_run_id is not None:
         run.set_tags(settings.tags)  # of other runs they are set when they are created
-    for param, value in (params or {}).items():
-        run.log_param(param, value)
+    run.log_params(params or {})
     return run
 
 
@@ -295,8 +294,7 @@ def _add_details(
     run: Run, tags: Mapping[str, object] | None, params: Mapping[str, object] | None, notes: str | None
 ) -> None:
     run.set_tags(dict(tags or {}) | ({} if notes is None else {NOTES_TAG: notes}))
-    for name, value in (params or {}).items():
-        run.log_param(name, value)
+    run.log_params(params or {})
 
 
 def _parent_key(parent: Run | str | None) -> str | None:

@@ -13,6 +13,12 @@ from overt.errors import ConfigurationError, RecordError
 from overt.journal.codec import MOST_WHOLE, is_safe_path
 from overt.records import Cell
 
+OWN_FOLDER = "overt"
+"""Of a run's artifacts, what overt itself captures: code, packages, environment."""
+
+TRACEBACK_FILE = f"{OWN_FOLDER}/traceback.txt"
+"""The one file there that is recorded through :class:`~overt.run.Run`, as any other."""
+
 
 def recorded_name(call: str, name: object) -> str:
     """``name`` of a metric, param, tag or model."""
@@ -28,6 +34,11 @@ def recorded_path(call: str, path: object) -> str:
         raise RecordError(
             f"{call}: an artifact's path must be relative, with '/' between its parts, which have 255 bytes at most, "
             f"and without '..', a backslash, control characters or a drive such as 'C:' (got {path!r})"
+        )
+    if path.startswith(f"{OWN_FOLDER}/") and path != TRACEBACK_FILE:
+        raise RecordError(
+            f"{call}: what overt itself records of a run lies in its folder {OWN_FOLDER}/, and would replace a file of "
+            f"yours there: choose another folder (got {path!r})"
         )
     return path
 

@@ -54,7 +54,7 @@ def test_a_filter_becomes_conditions_with_plain_names_and_comparators() -> None:
         ("name = 'x'", "did you mean run_name?"),
         ("metric_f1 > 3", "write metrics.f1"),
         ("param_model_type = 'SVC'", "write params.model_type"),
-        ("tags.x = 'it's'", "a text that holds a quote stands in quotes of the other kind, as in \"it's\""),
+        ("tags.x = 'it's'", 'a text that holds a quote stands in quotes of the other kind, as in "it\'s"'),
         ("experiment = 'x'", "name the experiment beside the filter"),
         ("metrics > 1", "write metrics.NAME"),
         ("1 < metrics.f1", "write the name first"),

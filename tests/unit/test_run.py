@@ -268,6 +268,26 @@ def test_a_path_that_leads_elsewhere_is_a_record_error(run: Run, stored: MemoryR
     assert stored.artifacts == {}
 
 
+def test_a_path_that_leads_elsewhere_is_said_of_the_method_that_was_called(run: Run) -> None:
+    for method, content in ((run.log_text, "x"), (run.log_dict, {}), (run.log_table, {"a": [1]}), (run.log_bytes, b"")):
+        with pytest.raises(RecordError, match=f"^{method.__name__}: an artifact's path"):
+            method(content, "../y.csv")
+
+
+def test_no_file_takes_the_place_of_what_overt_itself_records(run: Run, stored: MemoryRun, tmp_path: Path) -> None:
+    (tmp_path / "overt").mkdir()
+    (tmp_path / "overt" / "packages.json").write_text("{}")
+    for record in (
+        lambda: run.log_text("mine", "overt/packages.json"),
+        lambda: run.log_row({"a": 1}, "overt/rows.csv"),
+        lambda: run.log_artifact(tmp_path / "overt"),
+    ):
+        with pytest.raises(RecordError, match="in its folder overt/, and would replace a file of yours"):
+            record()
+    run.log_text("mine", "overtly/packages.json")
+    assert list(stored.artifacts) == ["overtly/packages.json"]
+
+
 def test_a_dict_is_json_and_what_json_cannot_say_is_described(run: Run, stored: MemoryRun) -> None:
     run.log_dict({"값": [1, None], "array": np.arange(2), "of": Config}, "a.json")
     content = json.loads(stored.artifacts["a.json"])
@@ -295,6 +315,17 @@ def test_a_data_frame_is_a_table(run: Run, stored: MemoryRun) -> None:
     pandas = pytest.importorskip("pandas")
     run.log_table(pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "t.json")
     assert json.loads(stored.artifacts["t.json"]) == {"columns": ["a", "b"], "data": [[1, "x"], [2, "y"]]}
+
+
+def test_rows_by_column_are_a_table(run: Run, stored: MemoryRun) -> None:
+    run.log_table([{"a": 1}, {"a": 2, "b": "x"}], "t.csv")
+    assert stored.artifacts["t.csv"] == b"a,b\n1,\n2,x\n"
+
+
+@pytest.mark.parametrize("data", [5, [1, 2], "text", None])
+def test_what_is_no_table_is_a_record_error(run: Run, data: Any) -> None:
+    with pytest.raises(RecordError, match=r"log_table: `data` must be a DataFrame, .* \(got \w+\)"):
+        run.log_table(data, "t.csv")
 
 
 def test_a_table_of_another_ending_is_a_record_error(run: Run) -> None:

@@ -520,3 +520,12 @@ print(run.status, os.path.exists(gone))
 """
     )
     assert done.stdout == "FINISHED False\n", done.stderr
+
+
+def test_params_given_at_the_start_are_recorded_as_those_given_later(captured: list[MemoryRun]) -> None:
+    nested = {"sub": {"lr": 0.1, "api_key": "x"}, "depth": 3}
+    with overt.start_run(params=nested):
+        pass
+    with overt.start_run() as later:
+        later.log_params(nested)
+    assert captured[0].params == captured[1].params == {"sub.lr": "0.1", "sub.api_key": "[redacted]", "depth": "3"}

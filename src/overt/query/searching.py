@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain, islice
+from numbers import Integral
 
 from overt.errors import ConfigurationError, RunNotFound
 from overt.filters import TAGS_OF_EVERY_RUN, Condition, Order, in_order, matching
@@ -43,8 +44,9 @@ def find_runs(
         raise ConfigurationError(
             f"`experiment` must be a name, or None for all of them (got {type(experiment).__name__})."
         )
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise ConfigurationError(f"`limit` must be a whole number of at least 1, or None for all (got {limit!r}).")
+    limit = None if limit is None else int(limit)
     if isinstance(store, SearchStore):
         return list(store.search_runs(experiment=experiment, conditions=conditions, order=order, limit=limit))
     listed = store.iter_runs(experiment=experiment)
