@@ -24,7 +24,7 @@ def best(
 ) -> None:
     """Show the run with the best last value of METRIC. Of equal ones it is the newest; NaN is never the best."""
     from overt.cli.runs import run_to_json
-    from overt.cli.text import print_json
+    from overt.cli.text import doubts_as_lines, print_json
     from overt.filters import parse_filter
     from overt.query.directions import mode_of
     from overt.query.finding import open_query
@@ -33,7 +33,8 @@ def best(
 
     uri = chosen_store(store)
     conditions = parse_filter(where)
-    run = find_best(open_query(uri), metric, mode=mode, experiment=experiment, conditions=conditions)
+    with doubts_as_lines():
+        run = find_best(open_query(uri), metric, mode=mode, experiment=experiment, conditions=conditions)
     direction = mode_of(metric, mode)
     if as_json:
         described = {**run_to_json(run), "params": run.params}

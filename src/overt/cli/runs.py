@@ -41,7 +41,7 @@ def runs(
     fulfils the filter or not. Filters and keys are those of MLflow's own search.
     """
     from overt.cli.journals import iter_journals
-    from overt.cli.text import complain, print_json
+    from overt.cli.text import complain, doubts_as_lines, print_json
     from overt.filters import parse_filter, parse_order
     from overt.stores.uri import public_name
 
@@ -50,7 +50,8 @@ def runs(
     waiting = [journal for journal in iter_journals(None) if _is_wanted(journal, experiment)]
     problem = doubt = ""
     try:
-        found, doubt = _stored_runs(uri, wanted, limit + 1, is_chosen=store is not None, known=waiting)
+        with doubts_as_lines():
+            found, doubt = _stored_runs(uri, wanted, limit + 1, is_chosen=store is not None, known=waiting)
     except StoreUnavailable as error:
         found, problem = [], str(error)
     listed, has_more = found[:limit], len(found) > limit

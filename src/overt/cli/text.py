@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +132,24 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """One line on stderr."""
     click.echo(f"overt: {one_line(text)}", err=True)
+
+
+@contextmanager
+def doubts_as_lines() -> Iterator[None]:
+    """Have what overt warns of during the block said as lines on stderr, each once, however the block ends."""
+    from overt.errors import OvertWarning
+
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", OvertWarning)
+            yield
+    finally:
+        for text in dict.fromkeys(str(doubt.message) for doubt in caught if issubclass(doubt.category, OvertWarning)):
+            complain(text)
+        for other in caught:
+            if not issubclass(other.category, OvertWarning):
+                warnings.showwarning(other.message, other.category, other.filename, other.lineno)
 
 
 # -- for programs ------------------------------------------------------------------------------------------------------

@@ -271,3 +271,17 @@ def test_a_name_cannot_move_the_cursor_or_break_the_line(record: Record, overt: 
         said = overt(*command)
         assert "\x1b" not in said.out
         assert "evil\\x1b[2J[bold]x" in said.out
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("best", "f1_score"), ("best", "f1_scor")])
+def test_a_line_that_is_no_run_is_said_once_and_in_a_line_of_ours(
+    arguments: tuple[str, ...], overt: Overt, tmp_path: Path
+) -> None:
+    line = {"run_id": "one", "experiment": "e", "run_name": "n", "timestamp": "2024-01-01T00:00:00"}
+    lines = [json.dumps({**line, "params": {}, "metrics": {"f1_score": 0.5}}), "no run", ""]
+    (tmp_path / "runs.jsonl").write_text("\n".join(lines))
+    said = overt(*arguments, "--store", f"jsonl:{tmp_path}")
+    complaints = said.err.splitlines()
+    assert all(complaint.startswith("overt: ") for complaint in complaints)
+    assert [complaint for complaint in complaints if "is left out, since it is no run" in complaint] == complaints[:1]
+    assert ".py" not in said.err
