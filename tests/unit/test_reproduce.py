@@ -387,6 +387,32 @@ def test_of_two_scripts_of_a_name_the_one_that_was_run_is_the_command(
     assert ("cd ./project" in script) != is_told
 
 
+def test_a_command_that_was_given_outside_the_repository_is_shown_and_not_written(
+    store: Readable, repo: Repo, tmp_path: Path
+) -> None:
+    made = planned(store, **told(repo.first, **{"overt.git.file": "train.py"}))
+    assert any("/home/mina/project, outside the repository" in sentence for sentence in made.missing)
+    rebuilt = apply(made, tmp_path / "built")
+    assert "run.sh" not in {file.name for file in rebuilt.files}
+    assert any("no script gives the command" in sentence for sentence in rebuilt.missing)
+
+
+def test_a_script_of_elsewhere_is_not_taken_for_one_of_its_name(store: Readable, repo: Repo, tmp_path: Path) -> None:
+    tags = {"overt.git.folder": ".", "mlflow.source.name": "/home/mina/train.py"}
+    made = planned(store, **told(repo.first, **tags))
+    assert any("/home/mina/train.py is not in the repository" in sentence for sentence in made.missing)
+    assert "run.sh" not in {file.name for file in apply(made, tmp_path / "built").files}
+
+
+def test_a_script_is_found_where_the_record_says_that_it_was(store: Readable, repo: Repo, tmp_path: Path) -> None:
+    repo.write("project/train.py", "")  # as the path behind the link ends
+    tags = {"overt.git.folder": ".", "overt.git.file": "train.py", "mlflow.source.name": "/home/link/project/train.py"}
+    rebuilt = apply(planned(store, **told(repo.commit(), **tags)), tmp_path / "built")
+    script = next(file for file in rebuilt.files if file.name == "run.sh").read_text()
+    assert script.endswith(" train.py\n")
+    assert "cd ./project" not in script
+
+
 @pytest.mark.parametrize("folder", ["../..", "/", "", "sub", "a/../.."])
 def test_a_folder_that_cannot_be_is_no_folder(store: Readable, folder: str) -> None:
     origin = planned(store, **told(GONE, **{"overt.git.folder": folder})).origin

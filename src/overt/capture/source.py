@@ -3,6 +3,9 @@
 git is asked read-only: it takes no lock that could make the user's own ``git commit`` fail, starts no pager, prompt,
 external diff, text converter or file-system monitor, and is killed, children included, when the time for all questions
 together is over. Outside a repository, without git, or where git is broken or too slow, the answer just holds less.
+
+The repository is the script's, wherever the command was given: a working directory in another one says nothing of the
+code. Where no file of the user's own runs (a notebook, ``-c``, an installed tool), it is the working directory's.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import selectors
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +48,9 @@ class Source:
     script : str or None
         Path of the script or notebook, ``-m module``, ``<stdin>`` or ``<interactive>``.
     folder : str or None
-        Where in the repository the command was given: a path, or ``.`` for its top.
+        Where in the repository the command was given: a path, or ``.`` for its top. None if it was given outside it.
+    file : str or None
+        Where in the repository the script lies. None if it lies outside it, or there is none.
     commit, branch : str or None
         HEAD. A detached one has no branch; a repository without commits has a branch and no commit.
     dirty : bool or None
@@ -52,7 +58,7 @@ class Source:
     remote : str or None
         URL of ``origin``, else of the only remote.
     diff : bytes or None
-        What differs from the commit, of the whole repository and not only ``cwd``, below a list of the untracked
+        What differs from the commit, of the whole repository and not only a folder, below a list of the untracked
         files (names only). None if there is neither. Binary files are named, not included. Where it was cut, the
         last line says how many bytes are missing.
     """
@@ -60,6 +66,7 @@ class Source:
     argv: tuple[str, ...]
     script: str | None
     folder: str | None = None
+    file: str | None = None
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None
@@ -68,32 +75,34 @@ class Source:
 
 
 def source(cwd: Path, argv: Sequence[str], script: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> Source:
-    """Describe the code in ``cwd`` and the command that runs it. Never raises, and takes at most about ``timeout_s``.
+    """Describe the code of ``script`` and its command line. Never raises, and takes at most about ``timeout_s``.
 
     Parameters
     ----------
     cwd : Path
-        A folder in the repository in question; it need not exist.
+        Where the command was given; it need not exist. Its repository counts where the script is in none.
     argv : sequence of str
         The command line, usually ``sys.argv``.
     script : str, optional
-        As :func:`script_name` finds it.
+        Path of the file that runs; anything but an absolute path is only told.
     timeout_s : float
         For all questions to git together.
     """
     said = tuple(redact_argv([_printable(argument) for argument in argv]))
     shown = None if script is None else redact(_printable(script))
     try:
-        git = _Git(cwd, time.monotonic() + timeout_s)
+        deadline = time.monotonic() + timeout_s
+        git, folder, file = _places(cwd, script, deadline)
         status = git.ask("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "-z", share=0.6)
         if status is None:  # a bare repository, or a work tree too large to look through in time
             commit = git.line("rev-parse", "--verify", "HEAD")
-            return Source(said, shown, _folder(git), commit=commit, branch=_branch(git), remote=_remote(git))
+            return Source(said, shown, folder, file, commit=commit, branch=_branch(git), remote=_remote(git))
         state = _read_status(status)
         return Source(
             said,
             shown,
-            _folder(git),
+            folder,
+            file,
             commit=state.commit,
             branch=None if state.branch is None else redact(state.branch),
             dirty=state.dirty,
@@ -126,6 +135,57 @@ def _script_name(argv: Sequence[str]) -> str | None:
     if argv and argv[0] in ("-c", "-"):
         return "-c" if argv[0] == "-c" else "<stdin>"
     return "<interactive>" if sys.stdin is not None and sys.stdin.isatty() else "<stdin>"
+
+
+# --- which repository -------------------------------------------------------------------------------------------------
+
+
+def _places(cwd: Path, script: str | None, deadline: float) -> tuple[_Git, str | None, str | None]:
+    """The repository of the code, and where in it the command was given and the script lies."""
+    here = _Git(cwd, deadline)
+    given = _Spot.of(here)
+    for file in _iter_files(script):
+        git = _Git(file.parent, deadline)
+        spot = _Spot.of(git)
+        if spot is not None:
+            is_inside = given is not None and given.top == spot.top
+            name = redact(_printable(f"{spot.prefix}{file.name}"))
+            return git, given.folder if given is not None and is_inside else None, name
+    return here, None if given is None else given.folder, None
+
+
+def _iter_files(script: str | None) -> Iterator[Path]:
+    """Where the script is looked for: as Python itself takes it, behind links, and as it was named."""
+    named = Path(script or "")
+    if named.is_absolute() and not _is_installed(named):
+        yield from dict.fromkeys((named.resolve(), named))
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether it is a tool of the environment, and so says nothing of the code: ``-m pytest``, a notebook's kernel."""
+    own = (sysconfig.get_path("stdlib"), sysconfig.get_path("scripts"))
+    return any(file.is_relative_to(folder) for folder in own) or "site-packages" in file.parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A folder in a work tree: the tree's top, and the way from there, empty or with a slash at its end."""
+
+    top: str
+    prefix: str
+
+    @classmethod
+    def of(cls, git: _Git) -> _Spot | None:
+        """Where ``git`` looks; None outside a repository and in a bare one."""
+        said = git.ask("rev-parse", "--show-toplevel", "--show-prefix")
+        if said is None:
+            return None
+        top, _, prefix = said.decode("utf-8", "replace").removesuffix("\n").partition("\n")
+        return cls(top, prefix)
+
+    @property
+    def folder(self) -> str:
+        return redact(self.prefix.removesuffix("/")) or "."
 
 
 # --- what git says ----------------------------------------------------------------------------------------------------
@@ -175,14 +235,6 @@ def _diff(git: _Git, state: _Status) -> bytes | None:
             missing = f"# cut: {'' if is_whole else 'at least '}{left_out} bytes more were left out\n"
     text = redact(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     return (head.encode("utf-8", "replace") + text + missing.encode()) or None
-
-
-def _folder(git: _Git) -> str | None:
-    """The working directory within the work tree; None in a bare repository."""
-    prefix = git.ask("rev-parse", "--show-prefix")
-    if prefix is None:
-        return None
-    return redact(prefix.decode("utf-8", "replace").removesuffix("\n").removesuffix("/")) or "."
 
 
 def _branch(git: _Git) -> str | None:

@@ -79,6 +79,7 @@ def _source_tags(found: Source) -> dict[str, str]:
         "overt.git.commit": found.commit,
         "overt.git.branch": found.branch,
         "overt.git.folder": found.folder,
+        "overt.git.file": found.file,
         "overt.git.dirty": None if found.dirty is None else str(found.dirty).lower(),
         "overt.argv": json.dumps(list(found.argv), ensure_ascii=False),
     }

@@ -57,6 +57,10 @@ def _iter_gaps_in_command(origin: Origin) -> Iterator[str]:
         yield "no command line is recorded"
     elif any("ipykernel" in argument for argument in origin.argv):
         yield "it ran in a notebook: which cells ran, and in which order, is not recorded"
+    elif origin.is_of_another:
+        yield f"{origin.script} is not in the repository that is recorded: the commit is that of where it was run"
+    if origin.is_outside:
+        yield f"it was run in {origin.cwd}, outside the repository that is recorded: what it found there is not known"
     if origin.redacted_arguments:
         yield f"secrets were taken out of the command line: {named(origin.redacted_arguments)}"
 

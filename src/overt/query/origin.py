@@ -8,9 +8,11 @@ that was recorded becomes a path of this machine.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from overt.capture.secrets import REDACTED
@@ -50,6 +52,8 @@ class Origin:
         Path of what was run and the folder that it was run in, on the machine that ran it.
     folder : str or None
         Where that folder was in the repository: a path below its top, or ``.`` for it.
+    file : str or None
+        Where the script was in the repository: a path below its top.
     environment : mapping
         As recorded: ``python``, ``platform``, ``gpus``, ``variables``, ….
     packages : mapping
@@ -76,6 +80,7 @@ class Origin:
     script: str | None = None
     cwd: str | None = None
     folder: str | None = None
+    file: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +99,27 @@ class Origin:
     def variables(self) -> Mapping[str, str]:
         """Environment variables that were recorded."""
         return _variables(self.environment)
+
+    @property
+    def root(self) -> PurePosixPath | None:
+        """The top of the repository on the machine that recorded; None where the store does not tell."""
+        if self.folder is None or self.cwd is None:
+            return None
+        cwd, folder = PurePosixPath(os.path.normpath(self.cwd)), PurePosixPath(self.folder)
+        depth = len(folder.parts)
+        is_below = cwd.is_absolute() and len(cwd.parts) > depth and cwd.parts[len(cwd.parts) - depth :] == folder.parts
+        return PurePosixPath(*cwd.parts[: len(cwd.parts) - depth]) if is_below else None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the command was given outside the repository that holds the script."""
+        return self.file is not None and self.folder is None
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether a file was run that lies outside the repository which is recorded."""
+        script, root = PurePosixPath(os.path.normpath(self.script or ".")), self.root
+        return self.file is None and root is not None and script.is_absolute() and not script.is_relative_to(root)
 
     @property
     def redacted_arguments(self) -> tuple[str, ...]:
@@ -127,6 +153,7 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         script=tags.get("mlflow.source.name"),
         cwd=_text_or_none(environment.get("cwd")),
         folder=_folder(tags),
+        file=_path_or_none(tags.get("overt.git.file")),
         environment=environment,
         packages=_texts(read.json_object(PACKAGES_FILE)),
         seeds=seeds | {name: value for name, value in _variables(environment).items() if name == "PYTHONHASHSEED"},
@@ -139,7 +166,11 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
 
 def _folder(tags: Mapping[str, str]) -> str | None:
     folder = tags.get("overt.git.folder")
-    return folder if folder == "." or (folder is not None and is_safe_path(folder)) else None
+    return folder if folder == "." else _path_or_none(folder)
+
+
+def _path_or_none(path: str | None) -> str | None:
+    return path if path is not None and is_safe_path(path) else None
 
 
 def _holder(store: QueryStore, details: RunDetails) -> RunDetails:

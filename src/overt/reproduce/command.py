@@ -1,8 +1,8 @@
 """How a recorded command line is given again in a rebuilt tree, if it is one that only names a file or a module of it.
 
-Paths in it are of the machine that recorded: the script is found in the tree from where the command was given in the
-repository, else by the end of its path, and what cannot be placed there is no command at all. Code in the command line
-itself is shown to people and never written into a file that a shell takes.
+Paths in it are of the machine that recorded: the script is found in the tree where the record says that it was in the
+repository, in one that does not say so by the end of its path, and what cannot be placed there is no command at all.
+Code in the command line itself is shown to people and never written into a file that a shell takes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def command_in(tree: Path, origin: Origin) -> tuple[Command | None, tuple[str, .
         return None, (
             "no script gives the command: it starts something else than Python, or holds what does not print",
         )
-    root, script = _placed(tree, origin.script, _recorded_root(origin))
+    if origin.is_outside:
+        return None, ("no script gives the command: it was given outside the repository, and not in the rebuilt tree",)
+    root, script = _placed(tree, origin)
     folder = _folder_in(root, origin.cwd)
     arguments = _arguments(origin.argv, script, folder or "")
     if arguments is None:
@@ -94,30 +96,24 @@ def _after_flags(argv: tuple[str, ...]) -> int:
     return position
 
 
-def _recorded_root(origin: Origin) -> PurePosixPath | None:
-    """The top of the repository on the machine that recorded; None where the store does not tell."""
-    if origin.folder is None or origin.cwd is None:
-        return None
-    cwd, folder = PurePosixPath(os.path.normpath(origin.cwd)), PurePosixPath(origin.folder)
-    depth = len(folder.parts)
-    is_below = cwd.is_absolute() and len(cwd.parts) > depth and cwd.parts[len(cwd.parts) - depth :] == folder.parts
-    return PurePosixPath(*cwd.parts[: len(cwd.parts) - depth]) if is_below else None
-
-
-def _placed(tree: Path, script: str | None, root: PurePosixPath | None) -> tuple[PurePosixPath | None, str | None]:
+def _placed(tree: Path, origin: Origin) -> tuple[PurePosixPath | None, str | None]:
     """The folder that stood where ``tree`` stands, and the script's path in it.
 
-    Without ``root``, and where the script was named by a way around it (a link), the longest end of its path that fits.
+    A record that does not say where the repository was gets the longest end of the script's path that fits.
     """
-    path = PurePosixPath(os.path.normpath(script or ""))  # of "sub/../train.py" the end as it is in the tree
-    if root is not None and path.is_relative_to(root) and (tree / path.relative_to(root)).is_file():
-        return root, str(path.relative_to(root))
+    path = PurePosixPath(os.path.normpath(origin.script or ""))  # of "sub/../train.py" the end as it is in the tree
+    root = origin.root
+    if origin.file is not None:
+        return root, origin.file if (tree / origin.file).is_file() else None
+    if root is not None:
+        inside = path.relative_to(root) if path.is_relative_to(root) else None
+        return root, str(inside) if inside is not None and (tree / inside).is_file() else None
     if path.is_absolute():
         for start in range(1, len(path.parts)):
             inside = PurePosixPath(*path.parts[start:])
             if (tree / inside).is_file():
-                return root or PurePosixPath(*path.parts[:start]), str(inside)
-    return root, None
+                return PurePosixPath(*path.parts[:start]), str(inside)
+    return None, None
 
 
 def _folder_in(root: PurePosixPath | None, cwd: str | None) -> str | None:

@@ -52,6 +52,42 @@ def test_the_folder_is_where_in_the_repository_the_command_was_given(repository:
     assert source(place, []).folder == "a folder/한국어"
 
 
+def another(tmp_path: Path) -> Path:
+    """A second repository with a script of the same name."""
+    folder = tmp_path / "another"
+    (folder / "sub").mkdir(parents=True)
+    git(folder, "init")
+    (folder / "train.py").write_text("x = 'another'\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "another first")
+    return folder
+
+
+def test_the_code_is_that_of_the_scripts_repository_wherever_it_is_run(repository: Path, tmp_path: Path) -> None:
+    script, head = str(repository / "train.py"), git(repository, "rev-parse", "HEAD")
+    for cwd in (another(tmp_path), tmp_path):
+        found = source(cwd, ["train.py"], script)
+        assert (found.commit, found.folder, found.file) == (head, None, "train.py"), cwd
+    (repository / "sub").mkdir()
+    found = source(repository / "sub", ["train.py"], script)
+    assert (found.commit, found.folder, found.file) == (head, "sub", "train.py")
+
+
+def test_a_script_that_is_run_through_a_link_is_found_where_it_lies(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "train").symlink_to(repository / "train.py")
+    found = source(tmp_path, ["train"], str(tmp_path / "bin" / "train"))
+    assert (found.commit, found.file) == (git(repository, "rev-parse", "HEAD"), "train.py")
+
+
+@pytest.mark.parametrize("script", [pytest.__file__, "/no/such/train.py", "train.py", "<stdin>", "-m train", None])
+def test_where_no_script_of_ones_own_runs_the_code_is_that_of_the_working_directory(
+    repository: Path, script: str | None
+) -> None:
+    found = source(repository, ["python"], script)
+    assert (found.commit, found.folder, found.file) == (git(repository, "rev-parse", "HEAD"), ".", None)
+
+
 def test_a_change_is_a_diff_that_git_can_apply(repository: Path) -> None:
     (repository / "train.py").write_text("x = 2\ny = '한국어'\n")
     (repository / "new file.py").write_text("")
