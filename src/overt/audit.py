@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from overt.errors import ConfigurationError, ModelNotFound, ModelRefused, RunNotFound, StoreError
+from overt.query.datasets import identity_of, of_training
 from overt.query.directions import direction_of
 from overt.query.finding import find_run, open_configured
 from overt.query.gaps import iter_gaps, named
@@ -163,10 +164,11 @@ def _followed(store: QueryStore, version: ModelVersion | None, run: RunDetails |
     origin = None if run is None else origin_of(store, run)
     looked = [_looked_at(store, uri, below) for uri, below in _models(version, run)]
     files = tuple(file for look in looked for file in look.files)
-    promotions = _promotions(store, version)
+    recorded = _recorded_promotions(store, version)
+    promotions = tuple(made for made in recorded if version and version.version in (made.version, made.replaced))
     scores = () if run is None else tuple(_iter_scores(store, version, run))
     missing = [*_iter_missing_of_files(files), *(look.doubt for look in looked if look.doubt)]
-    missing += _iter_missing_of_version(version, promotions)
+    missing += _iter_missing_of_version(version, recorded)
     missing += _iter_missing_of_run(version, run)
     if origin is not None:
         missing += iter_gaps(origin)
@@ -220,17 +222,17 @@ def _iter_digests(folder: Path) -> Iterator[tuple[str, str]]:
                 yield path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _promotions(store: QueryStore, version: ModelVersion | None) -> tuple[Promotion, ...]:
+def _recorded_promotions(store: QueryStore, version: ModelVersion | None) -> Sequence[Promotion]:
+    """Those of every version of the model, oldest first."""
     if version is None or not isinstance(store, RegistryStore):
         return ()
     every = (promotion for other in store.iter_versions(version.name) for promotion in other.promotions)
-    concerned = (made for made in every if version.version in (made.version, made.replaced))
-    return tuple(sorted(concerned, key=lambda made: made.at_ms))
+    return sorted(every, key=lambda made: made.at_ms)
 
 
 def _iter_scores(store: QueryStore, version: ModelVersion | None, details: RunDetails) -> Iterator[Score]:
     """The newest score on each data; a metric that belongs to no model and no data is one if its name says so."""
-    training = {f"{data.name}#{data.digest}" for data in details.datasets if data.context == "training"}
+    training = of_training(details.datasets)
     for name in sorted(details.run.metrics):
         if name.startswith(_OF_TRAINING):
             continue
@@ -238,14 +240,14 @@ def _iter_scores(store: QueryStore, version: ModelVersion | None, details: RunDe
         newest = {point.dataset: point for point in points}
         for dataset, point in newest.items():
             is_score = point.model or dataset or direction_of(name)
-            if is_score and dataset not in training:
+            if is_score and identity_of(dataset) not in training:
                 yield Score(name, point.value, dataset)
 
 
 def _points(store: QueryStore, version: ModelVersion | None, details: RunDetails, metric: str) -> Sequence[Metric]:
     """A metric's points, each with its model and data; of a version its model's own, else those of no model."""
     if isinstance(store, RegistryStore) and version is not None:
-        own = store.read_scores(version, metric)
+        own = _own_scores(store, version, metric)
         if own:
             return [replace(point, model=version.model_uri) for point in own]
     points = list(store.iter_points(details.run.id, metric))
@@ -255,11 +257,19 @@ def _points(store: QueryStore, version: ModelVersion | None, details: RunDetails
     return points if version is None else [point for point in points if point.model is None]
 
 
+def _own_scores(store: RegistryStore, version: ModelVersion, metric: str) -> Sequence[Metric]:
+    """None of a model that is gone: that it is, the look at its files says."""
+    try:
+        return store.read_scores(version, metric)
+    except ModelNotFound:
+        return ()
+
+
 def _iter_of_models(store: RegistryStore, details: RunDetails, metric: str) -> Iterator[tuple[tuple[int, int], Metric]]:
     """The points that belong to one of the run's models, by step and time: a registry lists them apart from the run."""
     for model in details.models:
         unregistered = ModelVersion("", "", details.run.id, model.uri, 0)
-        for point in store.read_scores(unregistered, metric):
+        for point in _own_scores(store, unregistered, metric):
             yield (point.step, point.time_ms), replace(point, model=model.uri)
 
 
@@ -272,15 +282,18 @@ def _iter_missing_of_files(files: tuple[ModelFile, ...]) -> Iterator[str]:
         yield f"CHANGED: files of the model are not those that were recorded: {named(changed)}"
 
 
-def _iter_missing_of_version(version: ModelVersion | None, promotions: tuple[Promotion, ...]) -> Iterator[str]:
+def _iter_missing_of_version(version: ModelVersion | None, recorded: Sequence[Promotion]) -> Iterator[str]:
+    """``recorded`` are the promotions of all versions: only the newest to an alias says who put it where it is."""
     if version is None:
         return
-    moved = {made.alias for made in promotions if made.version == version.version and made.state == "done"}
+    holders = {made.alias: made.version for made in recorded if made.state == "done"}
     for alias in version.aliases:
-        if alias not in moved:
+        if alias not in holders:
             yield f"who gave it the alias {alias} is not recorded: overt.promote would have done so"
-    for made in promotions:
-        if made.state == "begun":
+        elif holders[alias] != version.version:
+            yield f"who gave it the alias {alias} is not recorded: the last to be promoted was version {holders[alias]}"
+    for made in recorded:
+        if made.state == "begun" and version.version in (made.version, made.replaced):
             yield f"a promotion to {made.alias} at {made.at_ms} ms was begun and cut off"
 
 

@@ -14,7 +14,7 @@ from tests.unit.recorded import Readable, told
 
 import overt
 from overt.audit import Trail, trail
-from overt.errors import ConfigurationError, ModelNotFound, RunNotFound
+from overt.errors import ConfigurationError, ModelNotFound, PromotionRefused, RunNotFound
 from overt.models.sklearn import sklearn_model
 from overt.records import Dataset, Metric
 
@@ -129,6 +129,28 @@ def test_an_alias_that_nobody_promoted_has_no_author(train: Train) -> None:
     assert "who gave it the alias champion is not recorded" in missing(trail("flowers@champion"))
 
 
+def test_an_alias_that_was_moved_past_the_last_promotion_has_no_author(train: Train) -> None:
+    for version, depth in (("1", 1), ("2", 3)):
+        overt.register(train(depth), "flowers")
+        overt.promote("flowers", version, "champion")
+    assert "who gave it" not in missing(trail("flowers@champion"))
+    overt.register(trail("flowers/1").run.run.id, "flowers", alias="champion")  # type: ignore[union-attr]
+    assert "the last to be promoted was version 2" in missing(trail("flowers@champion"))
+
+
+def test_of_a_model_that_was_deleted_the_rest_of_the_trail_is_told(train: Train, sqlite_uri: str) -> None:
+    overt.register(train(1), "flowers", alias="champion")
+    version = trail("flowers@champion").version
+    assert version is not None
+    assert version.model_uri is not None
+    MlflowClient(sqlite_uri).delete_logged_model(version.model_uri.removeprefix("models:/"))
+    found = trail("flowers@champion")
+    assert found.run is not None
+    assert "there is no model m-" in missing(found)
+    with pytest.raises(PromotionRefused, match="is gone, and its scores with it"):
+        overt.promote("flowers", "1", "best", if_better="f1_score")
+
+
 def test_a_version_without_a_run_has_a_trail_that_says_so(sqlite_uri: str, tmp_path: Path) -> None:
     overt.configure(store=sqlite_uri)
     (tmp_path / "files").mkdir()
@@ -171,12 +193,14 @@ def store() -> Readable:
 
 def test_a_store_without_a_registry_gives_the_trail_of_a_run(store: Readable) -> None:
     fitted, held_out = (
-        Dataset(*(name, "0" * 32, context), *("",) * 4) for name, context in (("a", "training"), ("b", ""))
+        Dataset(*(name, digit * 32, context), *("",) * 4)
+        for name, digit, context in (("a", "0", "training"), ("b", "1", ""))
     )
     run = store.add(**told("f" * 40), datasets=[fitted, held_out])
     points = {
-        "accuracy": f"b#{'0' * 32}",
+        "accuracy": f"b#{'1' * 32}",
         "recall": f"a#{'0' * 32}",
+        "f1_score": f"the same under another name#{'0' * 32}",
         "precision": None,
         "lr": None,
         "cv_accuracy": None,
@@ -186,7 +210,7 @@ def test_a_store_without_a_registry_gives_the_trail_of_a_run(store: Readable) ->
     found = trail("mine", store)
     assert (found.version, found.files, found.promotions) == (None, (), ())
     assert {(score.name, score.dataset) for score in found.scores} == {
-        ("accuracy", f"b#{'0' * 32}"),
+        ("accuracy", f"b#{'1' * 32}"),
         ("precision", None),
     }
     assert found.missing == ("which data these were taken on is not recorded: precision",)

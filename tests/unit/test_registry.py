@@ -18,11 +18,12 @@ from overt.errors import (
     StoreRejected,
     StoreUnavailable,
 )
-from overt.records import FetchedModel, Metric, ModelVersion, Promotion, RunDetails, RunSummary
+from overt.records import FetchedModel, Metric, ModelVersion, Promotion, RunDetails, RunSummary, StoredDataset
 from overt.stores.memory import MemoryStore
 from overt.stores.protocols import QueryStore, RegistryStore
 
 DATA = "test#d1"
+CONTENT = "0123456789abcdef" * 2
 
 
 class Readable(MemoryStore):
@@ -49,12 +50,15 @@ class Shelf(Readable):
         self.aliases: dict[str, str] = {}
         self.scores: dict[str, list[Metric]] = {}
         self.gone: set[str] = set()
+        self.models_gone: set[str] = set()
+        self.datasets: dict[str, Sequence[StoredDataset]] = {}
         self.before: Callable[[str, Any], None] = lambda verb, argument: None
 
-    def add(self, *scores: Metric, alias: str | None = None) -> str:
+    def add(self, *scores: Metric, alias: str | None = None, datasets: Sequence[StoredDataset] = ()) -> str:
         number = str(len(self.versions) + 1)
         self.versions[number] = ModelVersion("fraud", number, f"run{number}", None, created_ms=0)
         self.scores[number] = list(scores)
+        self.datasets[f"run{number}"] = datasets
         if alias:
             self.aliases[alias] = number
         return number
@@ -65,7 +69,8 @@ class Shelf(Readable):
     def read_run(self, run_id: str) -> RunDetails:
         if run_id.removeprefix("run") in self.gone:
             raise RunNotFound(run_id)
-        return _details(run_id, [score.name for score in self.scores[run_id.removeprefix("run")]])
+        names = [score.name for score in self.scores[run_id.removeprefix("run")]]
+        return replace(_details(run_id, names), datasets=tuple(self.datasets[run_id]))
 
     def aliased_run_id(self, model: str, alias: str) -> str:
         raise NotImplementedError
@@ -86,6 +91,8 @@ class Shelf(Readable):
         return iter(self.versions.values())
 
     def read_scores(self, version: ModelVersion, metric: str) -> Sequence[Metric]:
+        if version.version in self.models_gone:
+            raise ModelNotFound("there is no model")
         return [score for score in self.scores[version.version] if score.name == metric]
 
     def record_promotion(self, promotion: Promotion) -> None:
@@ -245,9 +252,39 @@ def test_a_version_whose_run_is_gone_is_compared_by_what_its_model_has(shelf: Sh
 
 
 def test_data_are_the_same_by_their_digest_whatever_they_are_called(shelf: Shelf) -> None:
-    shelf.add(score(0.8, dataset="holdout#d1"), alias="champion")
-    shelf.add(score(0.9), alias="challenger")
+    shelf.add(score(0.8, dataset=f"holdout#{CONTENT}"), alias="champion")
+    shelf.add(score(0.9, dataset=f"test#{CONTENT}"), alias="challenger")
     assert promote(shelf).state == "done"
+
+
+def test_a_text_that_is_no_digest_of_the_content_tells_no_data_apart_from_others_of_another_name(shelf: Shelf) -> None:
+    shelf.add(score(0.8, dataset="other#2024-06"), alias="champion")
+    shelf.add(score(0.9, dataset="holdout#2024-06"), alias="challenger")
+    with pytest.raises(PromotionRefused, match="was taken on holdout#2024-06, that of version 1 on other#2024-06"):
+        promote(shelf)
+
+
+@pytest.mark.parametrize("has_champion", [False, True])
+def test_a_score_on_what_the_model_was_fitted_to_is_no_criterion_whatever_it_is_called(
+    shelf: Shelf, has_champion: bool
+) -> None:
+    shelf.add(score(0.8), alias="champion" if has_champion else None)
+    fitted_to = StoredDataset("train", CONTENT, "training", "{}")
+    shelf.add(score(1.0, dataset=f"test#{CONTENT}"), alias="challenger", datasets=[fitted_to])
+    with pytest.raises(PromotionRefused, match=rf"only on the data that its model was fitted to \(test#{CONTENT}\)"):
+        promote(shelf)
+    assert shelf.aliases.get("champion") == ("1" if has_champion else None)
+    shelf.scores["2"].append(score(0.9, ms=1))
+    assert promote(shelf).score == 0.9
+
+
+def test_a_version_whose_model_is_gone_is_not_compared(shelf: Shelf) -> None:
+    shelf.add(score(0.8), alias="champion")
+    shelf.add(score(0.9), alias="challenger")
+    shelf.models_gone = {"1"}
+    with pytest.raises(PromotionRefused, match="the model of version 1 of 'fraud' is gone"):
+        promote(shelf)
+    assert promote(shelf, if_better=None).state == "done"
 
 
 def test_without_a_condition_nothing_is_compared(shelf: Shelf) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 from overt import clock
 from overt.capture.environment import host, user
 from overt.errors import ConfigurationError, ModelNotFound, PromotionRefused, StoreRejected
+from overt.query.datasets import identity_of
 from overt.query.directions import mode_of
 from overt.records import Metric, ModelVersion, Promotion
 from overt.registry.naming import check_alias, check_model_name, check_name, to_version
@@ -47,7 +48,8 @@ def promote(
     alias : str
         What the version is to be called: letters, digits, ``_`` and ``-``, neither ``latest`` nor a number.
     if_better : str, optional
-        Metric to compare by: a held-out score of the version's own model, taken on data of the same digest for both.
+        Metric to compare by: a held-out score of the version's own model, taken on data of the same digest for both,
+        or of the same whole text ``name#…`` where the digest is not overt's.
         On each data set the score that was recorded last counts, whatever its step. What further calls of ``evaluate``
         recorded as ``eval_2_f1_score``, ``eval_3_f1_score``, … is ``f1_score`` on other data. Without ``if_better``
         nothing is compared.
@@ -155,8 +157,26 @@ def _compared(
 
 
 def _scores(shelf: Shelf, version: ModelVersion, metric: str) -> Sequence[Metric]:
-    """Oldest first: a step says how far a model was trained, and not which of its scores is the newest."""
-    scores = sorted(shelf.iter_scores(version, metric), key=lambda score: (score.time_ms, score.step))
+    """Held-out ones, oldest first: a step says how far a model was trained, and not which score is the newest."""
+    scores = _recorded_scores(shelf, version, metric)
+    fitted_to = shelf.training_data(version)
+    held_out = [score for score in scores if identity_of(score.dataset) not in fitted_to]
+    if not held_out:
+        raise PromotionRefused(
+            f"version {version.version} of {version.name!r} has {metric!r} only on the data that its model was fitted "
+            f"to ({_data_of(scores)}): evaluate it on held-out data"
+        )
+    return held_out
+
+
+def _recorded_scores(shelf: Shelf, version: ModelVersion, metric: str) -> Sequence[Metric]:
+    try:
+        scores = sorted(shelf.iter_scores(version, metric), key=lambda score: (score.time_ms, score.step))
+    except ModelNotFound as error:
+        raise PromotionRefused(
+            f"the model of version {version.version} of {version.name!r} is gone, and its scores with it, so nobody "
+            f"can tell: {error}. To move the alias all the same, promote without if_better"
+        ) from error
     if not scores:
         raise PromotionRefused(
             f"version {version.version} of {version.name!r} has no {metric!r} that belongs to its model, so nobody can "
@@ -177,18 +197,15 @@ def _newest_on_same_data(
     metric: str, version: ModelVersion, own: Sequence[Metric], current: ModelVersion, others: Sequence[Metric]
 ) -> _Pair:
     """The newest score of ``own`` for whose data there is one among ``others``, and the newest of those."""
-    by_digest = {_digest(score): score for score in others}
+    by_data = {identity: score for score in others if (identity := identity_of(score.dataset))}
     for score in reversed(own):
-        if _digest(score) is not None and _digest(score) in by_digest:
-            return _Pair(score, by_digest[_digest(score)])
+        identity = identity_of(score.dataset)
+        if identity in by_data:
+            return _Pair(score, by_data[identity])
     raise PromotionRefused(
         f"{metric} of version {version.version} was taken on {_data_of(own)}, that of version {current.version} on "
         f"{_data_of(others)}: nobody can tell which is better. Evaluate both on the same data"
     )
-
-
-def _digest(score: Metric) -> str | None:
-    return (score.dataset or "").rpartition("#")[2] or None
 
 
 def _data_of(scores: Sequence[Metric]) -> str:

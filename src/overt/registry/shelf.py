@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from overt.errors import ConfigurationError, RunNotFound
+from overt.query.datasets import of_training
 from overt.query.finding import open_configured
-from overt.records import Metric, ModelVersion
+from overt.records import Metric, ModelVersion, RunDetails
 from overt.stores.protocols import QueryStore, RegistryStore, Store
 
 
@@ -24,16 +25,22 @@ class Shelf:
         for name in (metric, *self._further(version, metric)):
             yield from self.registry.read_scores(version, name)
 
+    def training_data(self, version: ModelVersion) -> frozenset[str]:
+        """Identities of the data that the version's model was fitted to, as far as its run tells."""
+        details = self._run_of(version)
+        return frozenset() if details is None else of_training(details.datasets)
+
     def _further(self, version: ModelVersion, metric: str) -> Sequence[str]:
         """What the metric is called where ``evaluate`` took it on a second set of data, a third, and so on."""
-        if version.run_id is None:
-            return ()
+        details = self._run_of(version)
         further = re.compile(rf"eval_\d+_{re.escape(metric)}")
+        return [] if details is None else [name for name in details.run.metrics if further.fullmatch(name)]
+
+    def _run_of(self, version: ModelVersion) -> RunDetails | None:
         try:
-            names = self.runs.read_run(version.run_id).run.metrics
+            return None if version.run_id is None else self.runs.read_run(version.run_id)
         except RunNotFound:
-            return ()
-        return [name for name in names if further.fullmatch(name)]
+            return None
 
 
 def open_shelf(store: str | Store | None) -> Shelf:

@@ -221,7 +221,7 @@ class RegistryStore(ModelSource, Protocol):
     def read_scores(self, version: ModelVersion, metric: str) -> Sequence[Metric]:
         """Values of the metric that belong to the version's model, in order, each with its ``dataset``.
 
-        ``dataset`` is ``name#digest``, or None where it is unknown.
+        ``dataset`` is ``name#digest``, or None where it is unknown. ModelNotFound if that model is gone.
         """
 
     def record_promotion(self, promotion: Promotion) -> None:

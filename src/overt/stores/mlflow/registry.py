@@ -108,12 +108,17 @@ class MlflowRegistry(MlflowQuery):
                 token = page.token or ""
 
     def read_scores(self, version: ModelVersion, metric: str) -> Sequence[Metric]:
-        """Values of the metric that belong to the version's model, in order of time, each with its ``dataset``."""
+        """Values of the metric that belong to the version's model, in order of time, each with its ``dataset``.
+
+        Raises
+        ------
+        ModelNotFound
+            When the version's model is gone.
+        """
         if version.model_uri is None:
             return ()
         spelled = to_mlflow(metric, limits.NAME_CHARACTERS)
-        with translated_errors(self._uri):
-            logged = self._client.get_logged_model(_model_id(version.model_uri))
+        logged = self._logged(_model_id(version.model_uri))
         given = [m for m in logged.metrics or () if m.key == spelled]
         true = {
             (point.step, point.time_ms): point.value
