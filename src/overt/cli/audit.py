@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,21 +32,16 @@ def audit(ctx: click.Context, name: str, store: str | None, as_json: bool) -> No
     beginning, a run's name, or last. Last comes what the trail lacks.
     """
     from overt.audit import trail
-    from overt.cli.text import complain, print_json
-    from overt.errors import OvertWarning
+    from overt.cli.text import complain, doubts_as_lines, print_json
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always", OvertWarning)
+    with doubts_as_lines():
         found = trail(name, uri)
     if as_json:
         print_json({"store": public_name(uri), **_to_json(found)})
     else:
         _print(found, public_name(uri))
-    for doubt in doubts:
-        if issubclass(doubt.category, OvertWarning):
-            complain(str(doubt.message))
     if any(file.is_changed for file in found.files):
         complain("the model's files are not those that were recorded")
         ctx.exit(1)

@@ -30,14 +30,14 @@ def reproduce(run: str, folder: Path | None, store: str | None, as_json: bool) -
     repository around the working directory into a work tree of its own and applies the recorded diff. Nothing of it is
     run, and the repository's own work tree stays as it is.
     """
-    from overt.cli.text import print_json
+    from overt.cli.text import doubts_as_lines, print_json
     from overt.errors import OvertWarning
     from overt.reproduce import apply, plan
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OvertWarning)  # of models that cannot be read from here: none is needed
+    with doubts_as_lines():
+        warnings.filterwarnings("ignore", "what model ", OvertWarning)  # … cannot be read from here: none is needed
         planned = plan(run, uri)
     rebuilt = None if folder is None else apply(planned, folder)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -29,24 +28,19 @@ def show(run: str, store: str | None, as_json: bool) -> None:
     RUN is an id or its beginning, a run's name, model@alias, or last.
     """
     from overt.cli.journals import iter_journals
-    from overt.cli.text import complain, print_json
-    from overt.errors import OvertWarning
+    from overt.cli.text import complain, doubts_as_lines, print_json
     from overt.query.finding import open_query
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
     waiting = [journal for journal in iter_journals(None) if not journal.is_delivered]
     stored = open_query(uri)
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always", OvertWarning)
+    with doubts_as_lines():
         found = stored.read_run(delivered_id(stored, run, waiting))
     if as_json:
         print_json({"store": public_name(uri), **details_to_json(found)})
     else:
         _print(found, uri)
-    for doubt in doubts:
-        if issubclass(doubt.category, OvertWarning):
-            complain(str(doubt.message))
     note = _note_on_undelivered(run, found, waiting)
     if note:
         complain(note)

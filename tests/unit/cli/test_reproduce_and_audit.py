@@ -205,3 +205,13 @@ def test_a_store_without_a_registry_says_that_models_need_mlflow(overt: Overt, r
     assert audited.code == 0, audited.err
     assert json.loads(audited.out)["run"]["name"] == "small"
     assert "registered models need an MLflow store" in overt.fails("audit", "flowers@champion", "--store", store)
+
+
+@pytest.mark.parametrize("command", ["audit", "show", "reproduce"])
+def test_what_of_a_store_is_left_out_is_said_also_before_an_error(command: str, overt: Overt, tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text("no run\n")
+    said = overt(command, "nobody", "--store", f"jsonl:{tmp_path}")
+    assert said.code == 1
+    doubt, error = said.err.splitlines()
+    assert "is left out, since it is no run" in doubt
+    assert "no run answers to 'nobody'" in error
