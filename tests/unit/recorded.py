@@ -63,7 +63,7 @@ def told(commit: str | None, *, diff: bytes = b"", argv: list[str] | None = None
         **tags,
     }
     files = {
-        "overt/environment.json": json.dumps(environment() | {"cwd": "/home/mina/project"}).encode(),
+        "overt/environment.json": json.dumps(environment() | {"cwd": "/home/mina/project", "variables": {}}).encode(),
         "overt/packages.json": json.dumps(packages()).encode(),
     }
     return {

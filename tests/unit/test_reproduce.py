@@ -68,6 +68,9 @@ def test_a_run_that_tells_nothing_lacks_everything_in_plain_words(store: Readabl
         ("clf__random_state", "7", True),
         ("data.seed", "-1", True),
         ("random_seed", "0", True),
+        ("SEED", "5", True),
+        ("model.torch_seed", "3", True),
+        ("seed_value", "4", True),
         ("seed", "None", False),
         ("random_state", "RandomState(MT19937)", False),
     ],
@@ -99,6 +102,18 @@ def test_a_child_of_a_run_came_from_where_its_parent_did(store: Readable) -> Non
     found = planned(store, name="child", tags={"mlflow.parentRunId": parent.id}, params={"seed": "5"})
     assert found.run.name == "child"
     assert (found.origin.recorded_by, found.origin.commit, found.origin.seeds["seed"]) == ("parent", GONE, "5")
+
+
+def test_a_child_of_a_run_has_the_seeds_of_its_parent(store: Readable) -> None:
+    parent = store.add("parent", **(told(GONE) | {"params": {"seed": "3", "random_state": "1"}}))
+    found = planned(store, name="child", tags={"mlflow.parentRunId": parent.id}, params={"random_state": "2"})
+    assert found.origin.seeds == {"seed": "3", "random_state": "2"}
+
+
+def test_a_path_for_imports_is_said(store: Readable) -> None:
+    fields = told(GONE)
+    fields["artifacts"]["overt/environment.json"] = json.dumps({"variables": {"PYTHONPATH": "src:/lib"}}).encode()
+    assert any("PYTHONPATH was src:/lib" in sentence for sentence in planned(store, **fields).missing)
 
 
 def test_runs_that_are_each_others_parents_are_read_once(store: Readable) -> None:

@@ -68,6 +68,8 @@ def _iter_gaps_in_command(origin: Origin) -> Iterator[str]:
 def _iter_gaps_in_environment(origin: Origin) -> Iterator[str]:
     if origin.python is None:
         yield "the version of Python is not recorded"
+    if origin.variables.get("PYTHONPATH"):
+        yield f"PYTHONPATH was {origin.variables['PYTHONPATH']}: what was imported from there is not recorded"
     if not origin.packages:
         yield "the installed packages are not recorded"
 

@@ -30,6 +30,7 @@ DIFF_FILE = "overt/uncommitted.diff"
 _MOST_BYTES = 16_000_000
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SEED_NAMES = ("random_state", "seed", "random_seed")
+_SEED_WORD = re.compile(r"(?:.*_)?(?:seed|random_state)(?:_.*)?", re.IGNORECASE)
 _SEED = re.compile(r"-?[0-9]+")
 _PARENT_TAGS = ("mlflow.parentRunId", "overt.parent_key")
 
@@ -141,7 +142,7 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         commit = None
     environment = read.json_object(ENVIRONMENT_FILE)
     diff = read.bytes(DIFF_FILE)
-    seeds, unset = _seeds(details.run.params)
+    seeds, unset = _seeds({**holder.run.params, **details.run.params})
     return Origin(
         recorded_by=None if holder is details else holder.run.name,
         commit=commit,
@@ -247,9 +248,11 @@ def _argv(tags: Mapping[str, str], doubts: list[str]) -> tuple[str, ...]:
 
 def _seeds(params: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Params that are seeds, and those that could have been and are none."""
-    found = {name: value for name, value in params.items() if re.split(r"__|[./]", name)[-1] in _SEED_NAMES}
+    last_parts = {name: re.split(r"__|[./]", name)[-1] for name in params}
+    found = {name: params[name] for name, last in last_parts.items() if _SEED_WORD.fullmatch(last)}
     set_ones = {name: value for name, value in found.items() if _SEED.fullmatch(value)}
-    return set_ones, tuple(f"{name}={value}" for name, value in found.items() if name not in set_ones)
+    unset = (name for name in found if name not in set_ones and last_parts[name].lower() in _SEED_NAMES)
+    return set_ones, tuple(f"{name}={params[name]}" for name in unset)
 
 
 def _variables(environment: Mapping[str, Any]) -> dict[str, str]:

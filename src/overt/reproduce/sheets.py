@@ -89,7 +89,10 @@ def _iter_lines(plan: Plan, missing: Iterable[str], files: Mapping[str, str]) ->
     yield from _block("What cannot be matched", list(missing))
     yield ""
     yield "Whoever can write to the store could have written this record: read the code before you run it. After a run,"
-    yield "`overt compare` says whether its data, metrics and packages are the same."
+    yield "`overt compare` says whether its data, metrics and packages are the same. Set `OVERT_STORE` to the"
+    yield "original's store before: one that is named by a relative path lies in this tree, and is removed with it."
+    yield ""
+    yield "Files that git ignores were not looked at when the run was recorded: what it read of them is not here."
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:

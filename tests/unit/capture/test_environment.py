@@ -25,8 +25,10 @@ def test_the_environment_is_json_and_names_this_python() -> None:
 def test_only_listed_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("PYTHONPATH", "src:https://mina:hunter2@host/x")
     found = environment()
     assert found["variables"]["SLURM_JOB_ID"] == "42"
+    assert found["variables"]["PYTHONPATH"] == "src:https://mina:[redacted]@host/x"
     assert "hunter2" not in json.dumps(found)
 
 
