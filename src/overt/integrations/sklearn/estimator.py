@@ -420,10 +420,11 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         checking.check_is_flag("live_scores", self.live_scores)
         checking.check_is_flag("check_overlap", self.check_overlap)
         check_model_format(self.model_format)
-        checking.check_child_runs(self.estimator, self.child_runs)
         checking.check_register_as(self.register_as, log_model=self.log_model)
         checking.check_class_names(self.class_names)
-        checking.check_labels(self.estimator, y, class_names=self.class_names, pos_label=self.pos_label)
+        if not self._is_clone:  # whoever clones may encode or leave out labels, and set another estimator
+            checking.check_child_runs(self.estimator, self.child_runs)
+            checking.check_labels(self.estimator, y, class_names=self.class_names, pos_label=self.pos_label)
         checking.check_cross_validation(self.estimator, cv=self.cv, scoring=self.scoring, n_jobs=self.n_jobs)
 
     def _open(self) -> HookRun:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from multiprocessing import current_process
@@ -108,8 +108,9 @@ class Lineage:
         if hook.owned:
             hook.run.log_params({"model_type": self._name, "model_name": self._name})
             hook.run.ends_when_waited_for = True
-            if self._around is not None:
-                self._around.call_at_end(lambda ended: hook.run.finish())
+            for outer in (self._around, self._settings["parent"]):
+                if isinstance(outer, Run):
+                    outer.call_at_end(lambda ended: hook.run.finish())
         return hook.run
 
     def _open_hook(self) -> HookRun:
@@ -193,18 +194,24 @@ def _is_open(run: Run) -> bool:
 
 
 def _cells(estimator: Any, X: Any, method: str, seconds: float, error: BaseException | None) -> dict[str, object]:
-    shape: tuple[int, ...] = getattr(X, "shape", None) or (len(X),)
+    n_samples, n_features = _size(X)
     return {
         "estimator": type(final_estimator(estimator)).__name__,
         "method": method,
         "fit_seconds": seconds,
         "status": "FINISHED" if error is None else "FAILED",
         "error": None if error is None else f"{type(error).__name__}: {error}",
-        "n_samples": shape[0],
-        "n_features": shape[1] if len(shape) > 1 else None,
+        "n_samples": n_samples,
+        "n_features": n_features,
         "pid": os.getpid(),
         **{f"param_{name}": text for name, text in _own_params(estimator).items()},
     }
+
+
+def _size(X: Any) -> tuple[int | None, int | None]:
+    """Samples and features, as far as the data tells them: a generator, which vectorizers take, tells neither."""
+    shape: tuple[int, ...] = getattr(X, "shape", None) or ((len(X),) if isinstance(X, Sized) else ())
+    return shape[0] if shape else None, shape[1] if len(shape) > 1 else None
 
 
 def _own_params(estimator: Any) -> dict[str, str]:

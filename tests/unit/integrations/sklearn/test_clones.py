@@ -16,9 +16,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -314,3 +315,33 @@ def test_a_saved_model_holds_what_was_wrapped_inside_it(runs: Runs) -> None:
     content = runs[0].artifacts["model/model.pkl"]
     assert b"overt" not in content
     assert pickle.loads(content).predict(X).tolist() == model.predict(X).tolist()
+
+
+NAMES = ["setosa", "versicolor", "virginica"]
+
+
+def test_class_names_and_pos_label_are_the_origins_whatever_labels_its_clones_get(runs: Runs) -> None:
+    assert OneVsRestClassifier(tree(class_names=NAMES)).fit(X, y).score(X, y) == 1
+    words = np.array(["n", "y"])[(y == 1).astype(int)]
+    assert BaggingClassifier(tree(pos_label="y"), n_estimators=2, random_state=0).fit(X, words).score(X, words) > 0.9
+    scores = cross_val_score(tree(class_names=NAMES), X, y, cv=KFold(3))  # each fold lacks a class
+    assert not np.isnan(scores).any()
+
+
+def test_child_runs_are_the_origins_whatever_estimator_its_clones_get(runs: Runs) -> None:
+    inner = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 2]}, cv=2)
+    search = GridSearchCV(TrackedEstimator(inner, child_runs=2), {"estimator": [DecisionTreeClassifier()]}, cv=2)
+    assert search.fit(X, y).score(X, y) > 0.9
+
+
+def test_data_that_has_no_length_costs_the_row_its_size_alone(runs: Runs) -> None:
+    clone(TrackedEstimator(CountVectorizer())).fit(text for text in ("one", "two words"))
+    assert [(row["status"], row["n_samples"]) for row in rows(runs[0])] == [("FINISHED", "")]
+
+
+def test_the_group_of_a_parent_that_is_given_ends_with_it(runs: Runs) -> None:
+    with overt.start_run("study") as study:
+        thread = threading.Thread(target=cross_val_score, args=(tree(parent=study), X, y), kwargs={"cv": 2})
+        thread.start()
+        thread.join()
+    assert [(run.status, run.spec.parent_key) for run in runs] == [("FINISHED", None), ("FINISHED", study.key)]
