@@ -451,7 +451,8 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
     def _family(self) -> Lineage:
         """The lineage of this estimator's clones."""
         with founding():
-            self._lineage = lineage_of(self._lineage, self.estimator, self._run_settings())
+            settings = self._run_settings()
+            self._lineage = lineage_of(self._lineage, self.estimator, settings, is_clone=self._is_clone)
             return self._lineage
 
     def _reopened(self) -> HookRun | None:

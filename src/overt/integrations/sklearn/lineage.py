@@ -35,7 +35,7 @@ _lock = threading.RLock()
 
 
 class Lineage:
-    """What all clones of one :class:`~overt.TrackedEstimator` share.
+    """What all clones of one :class:`~overt.TrackedEstimator` share that are fitted in one place.
 
     Parameters
     ----------
@@ -60,20 +60,34 @@ class Lineage:
         is_nested: bool = False,
         run: Run | None = None,
     ) -> None:
-        self._name = name
+        self.name = name
         self._settings = dict(settings)
         self._around = around
         self._is_nested = is_nested
         self._run = run
+        self._siblings = [self]
         self.evaluations = Evaluations()
 
     def has(self, name: str, settings: Mapping[str, Any], around: Run | None) -> bool:
         """Whether clones of this name that are made with these settings and in this run belong to it.
 
-        A thread of a pool does not know what is around it: there, what was said before stands.
+        A thread of a pool does not know what is around it: there, what was said before stands. So it does in a worker
+        that has been sent the run of the group, unless it has started one itself.
         """
+        if self._is_inherited() and (around is None or around.is_inherited):
+            return True
         is_here = around is self._around or (around is None and not _is_main_thread())
-        return is_here and name == self._name and are_same_settings(settings, self._settings)
+        return is_here and name == self.name and are_same_settings(settings, self._settings)
+
+    def sibling(self, name: str, settings: Mapping[str, Any], around: Run | None, *, is_nested: bool) -> Lineage:
+        """The lineage of the same origin that has these clones: an earlier one, which others may be using, or new."""
+        for known in (self, *self._siblings):
+            if known.has(name, settings, around):
+                return known
+        new = Lineage(name, settings, around=around, is_nested=is_nested)
+        self._siblings[:] = [known for known in self._siblings if known._may_go_on()] + [new]
+        new._siblings = self._siblings
+        return new
 
     def run(self) -> Run:
         """The group run: a new one if there is none or it has ended."""
@@ -106,7 +120,7 @@ class Lineage:
         hook = self._open_hook()
         hook.run.set_tag("overt.rows", f"each row of {ROWS} is the fit of one clone")
         if hook.owned:
-            hook.run.log_params({"model_type": self._name, "model_name": self._name})
+            hook.run.log_params({"model_type": self.name, "model_name": self.name})
             hook.run.ends_when_waited_for = True
             for outer in (self._around, self._settings["parent"]):
                 if isinstance(outer, Run):
@@ -114,7 +128,7 @@ class Lineage:
         return hook.run
 
     def _open_hook(self) -> HookRun:
-        settings, name = self._settings, f"{self._name}-fits"
+        settings, name = self._settings, f"{self.name}-fits"
         if settings["run"] is not None and not _is_open(settings["run"]):  # its tables are closed
             settings = settings | {"run": None, "parent": settings["run"]}
         if self._around is None:
@@ -123,6 +137,12 @@ class Lineage:
             return open_for_hook(name, **settings | {"parent": self._around})
         with self._around.as_current():
             return open_for_hook(name, **settings)
+
+    def _is_inherited(self) -> bool:
+        return self._run is not None and self._run.is_inherited and not self._run.is_taken_over
+
+    def _may_go_on(self) -> bool:
+        return all(run is None or _is_open(run) for run in (self._around, self._run))
 
     def __copy__(self) -> Lineage:
         return self
@@ -135,7 +155,7 @@ class Lineage:
         if _is_being_sent() and not is_diverted():
             with suppress(ConfigurationError):  # the fit says it
                 self.run()
-        return _arrived, (self._name, self._settings, self._run)
+        return _arrived, (self.name, self._settings, self._run)
 
 
 def _is_being_sent() -> bool:
@@ -158,14 +178,17 @@ def _arrived(name: str, settings: Mapping[str, Any], run: Run | None) -> Lineage
     return Lineage(name, settings, run=run)
 
 
-def lineage_of(known: Lineage | None, estimator: Any, settings: Mapping[str, Any]) -> Lineage:
-    """``known``, or a new lineage where the estimator's class, the settings or the surrounding run are others."""
-    name = type(final_estimator(estimator)).__name__
+def lineage_of(known: Lineage | None, estimator: Any, settings: Mapping[str, Any], *, is_clone: bool) -> Lineage:
+    """``known``, or another of the same origin where the estimator's class, the settings or the run around are others.
+
+    A clone stays with its siblings whatever estimator it is given: that is how a search tries several.
+    """
+    name = known.name if known is not None and is_clone else type(final_estimator(estimator)).__name__
     fitting = _fitting.get()
     around = fitting if fitting is not None else run_around(settings["tracker"] or Tracker())
-    if known is not None and known.has(name, settings, around):
-        return known
-    return Lineage(name, settings, around=around, is_nested=fitting is not None)
+    if known is None:
+        return Lineage(name, settings, around=around, is_nested=fitting is not None)
+    return known.sibling(name, settings, around, is_nested=fitting is not None)
 
 
 @contextmanager

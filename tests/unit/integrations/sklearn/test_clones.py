@@ -345,3 +345,32 @@ def test_the_group_of_a_parent_that_is_given_ends_with_it(runs: Runs) -> None:
         thread.start()
         thread.join()
     assert [(run.status, run.spec.parent_key) for run in runs] == [("FINISHED", None), ("FINISHED", study.key)]
+
+
+def test_a_search_over_estimators_is_one_group(runs: Runs) -> None:
+    models = [LogisticRegression(max_iter=500), DecisionTreeClassifier(), GaussianNB()]
+    GridSearchCV(TrackedEstimator(models[0]), {"estimator": models}, cv=3).fit(X, y)
+    assert [len(rows(run)) for run in runs] == [10]
+    assert {row["estimator"] for row in rows(runs[0])} == {type(model).__name__ for model in models}
+
+
+def test_settings_that_clones_are_given_are_a_group_each_and_siblings_find_it(runs: Runs) -> None:
+    GridSearchCV(tree(), {"tags": [{"a": "1"}, {"a": "2"}]}, cv=3).fit(X, y)
+    assert [(run.tags["a"], len(rows(run))) for run in runs] == [("1", 4), ("2", 3)]
+
+
+def test_threads_with_a_run_each_share_an_origin_and_fill_each_their_own(runs: Runs) -> None:
+    origin, gate = tree(), threading.Barrier(2)
+
+    def validate(name: str) -> None:
+        with overt.start_run(name):
+            for _ in range(3):
+                gate.wait()
+                cross_val_score(origin, X, y, cv=2)
+
+    threads = [threading.Thread(target=validate, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((run.name, len(rows(run))) for run in runs) == [("a", 6), ("b", 6)]
