@@ -20,7 +20,7 @@ import pytest
 import sklearn
 from sklearn.utils.fixes import parse_version
 
-from overt.journal.reader import iter_records
+from overt.journal.reader import iter_heads, iter_records
 from overt.records import Metric, Row, RunEnd
 
 pytestmark = pytest.mark.slow
@@ -309,3 +309,55 @@ def test_a_pickle_read_after_its_process_has_ended_fills_another_run(tmp_path: P
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     tables = [client.download_artifacts(run.info.run_id, "fits.csv") for run in client.search_runs(["0"])]
     assert sorted(len(Path(table).read_text("utf-8").splitlines()) - 1 for table in tables) == [3, 5]
+
+
+CONFIGURED = """
+import json, sys
+import joblib, overt
+from sklearn.datasets import load_iris
+from sklearn.naive_bayes import GaussianNB
+
+def fit(model):
+    return float(model.fit(X, y).score(X, y))
+
+X, y = load_iris(return_X_y=True)
+overt.configure(directory="elsewhere", experiment="fraud", delivery="manual", enabled=sys.argv[1] == "on")
+scores = joblib.Parallel(n_jobs=2)(joblib.delayed(fit)(overt.TrackedEstimator(GaussianNB())) for _ in range(2))
+print(json.dumps(scores))
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_workers_record_as_the_process_has_configured_that_sent_them_their_work(tmp_path: Path, switch: str) -> None:
+    assert len(run_script(CONFIGURED, tmp_path, switch)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"] * (switch == "on")
+    runs = [next(head for _, head in iter_heads(folder)).spec for folder in tmp_path.glob("elsewhere/runs/*")]
+    assert {run.experiment for run in runs} <= {"fraud"}
+    assert sum("-fits-" not in run.name for run in runs) == 2 * (switch == "on")
+
+
+FORKED = """
+import json, sys
+import joblib, overt
+from sklearn.datasets import load_iris
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import cross_val_score
+from sklearn.naive_bayes import GaussianNB
+
+X, y = load_iris(return_X_y=True)
+with joblib.parallel_config("multiprocessing"):
+    if sys.argv[1] == "fit":
+        with overt.start_run("outer"):
+            cross_val_score(overt.TrackedEstimator(GaussianNB()), X, y, cv=4, n_jobs=2)
+    else:
+        permutation_importance(overt.TrackedEstimator(GaussianNB()).fit(X, y), X, y, n_repeats=2, n_jobs=2)
+print(json.dumps(None))
+"""
+
+
+@pytest.mark.parametrize(("use", "rows"), [("fit", 4), ("ask", 0)])
+def test_forks_add_to_the_run_around_them_and_asking_there_starts_none(tmp_path: Path, use: str, rows: int) -> None:
+    run_script(FORKED, tmp_path, use, OVERT_DELIVERY="manual")
+    (folder,) = folders(tmp_path)
+    assert sum(isinstance(record, Row) for record in iter_records(folder)) == rows

@@ -311,7 +311,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             training_metrics=bool(self.training_metrics),
             check_overlap=bool(self.check_overlap),
             folds=None if self.cv is None else folds,
-            tracker=self.tracker,
+            tracker=self._tracker_here(),
         )
 
     # -- evaluating ----------------------------------------------------------------------------------------------------
@@ -406,9 +406,12 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         return self._innermost()
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the lineage: where it goes, others may clone it."""
+        """With the lineage: where it goes, others may clone it, unless it is fitted and only to be asked."""
         state: dict[str, Any] = super().__getstate__()
-        return state | {"_lineage": self._family()}
+        family = self._family()
+        if "estimator_" not in state:
+            family.open_if_sent()
+        return state | {"_lineage": family}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -429,7 +432,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
 
     def _open(self) -> HookRun:
         """A run for a fit that begins anew; where a fit of this was recorded in the given run before, one inside it."""
-        given, settings = self.run, self._run_settings()
+        given, settings = self.run, self._run_settings() | {"tracker": self._tracker_here()}
         if given is not None and given is self._given:
             settings |= {"run": None, "parent": given}
         hook = open_for_hook(type(final_estimator(self.estimator)).__name__, **settings)
@@ -442,6 +445,10 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
 
     def _is_kin_of_last(self) -> bool:
         return "run_" in self.__dict__ and self._last.origin.is_kin_of(self._origin())
+
+    def _tracker_here(self) -> Tracker | None:
+        """The tracker that was given, else what the process configured that has sent this one."""
+        return self.tracker if self.tracker is not None or self._lineage is None else self._lineage.sent
 
     def _run_settings(self) -> dict[str, Any]:
         """What says which run a fit is recorded in."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from multiprocessing import current_process
 from types import FrameType
 from typing import Any
@@ -24,6 +25,8 @@ from overt.guard import recorded_part
 from overt.integrations.sklearn.fitted import Evaluations, are_same_settings
 from overt.opening import is_diverted
 from overt.run import Run
+from overt.settings import configured, journal_base, working_directory
+from overt.stores.uri import resolve
 from overt.tracker import HookRun, Tracker, open_for_hook, run_around
 
 ROWS = "fits.csv"
@@ -49,6 +52,8 @@ class Lineage:
         Whether ``around`` is that of a tracked fit, which has a content of its own: the group is nested in it.
     run : Run, optional
         The group's, where another process has opened it.
+    sent : Tracker, optional
+        What that process has configured.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class Lineage:
         around: Run | None = None,
         is_nested: bool = False,
         run: Run | None = None,
+        sent: Tracker | None = None,
     ) -> None:
         self.name = name
+        self.sent = sent
         self._settings = dict(settings)
         self._around = around
         self._is_nested = is_nested
@@ -84,7 +91,7 @@ class Lineage:
         for known in (self, *self._siblings):
             if known.has(name, settings, around):
                 return known
-        new = Lineage(name, settings, around=around, is_nested=is_nested)
+        new = Lineage(name, settings, around=around, is_nested=is_nested, sent=self.sent)
         self._siblings[:] = [known for known in self._siblings if known._may_go_on()] + [new]
         new._siblings = self._siblings
         return new
@@ -95,6 +102,12 @@ class Lineage:
             if self._run is None or not _is_open(self._run):
                 self._run, self.evaluations = self._open(), Evaluations()
             return self._run
+
+    def open_if_sent(self) -> None:
+        """Open the run if its origin is being sent to a worker: the courier of this process delivers it."""
+        if _is_being_sent() and not is_diverted():
+            with suppress(ConfigurationError):  # the fit says it
+                self.run()
 
     @contextmanager
     def row(self, estimator: Any, X: Any, method: str) -> Iterator[Run]:
@@ -128,7 +141,7 @@ class Lineage:
         return hook.run
 
     def _open_hook(self) -> HookRun:
-        settings, name = self._settings, f"{self.name}-fits"
+        settings, name = self._settings | {"tracker": self._settings["tracker"] or self.sent}, f"{self.name}-fits"
         if settings["run"] is not None and not _is_open(settings["run"]):  # its tables are closed
             settings = settings | {"run": None, "parent": settings["run"]}
         if self._around is None:
@@ -151,11 +164,10 @@ class Lineage:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """With its run, which is opened before it is sent to a worker: the courier of this process delivers it."""
-        if _is_being_sent() and not is_diverted():
-            with suppress(ConfigurationError):  # the fit says it
-                self.run()
-        return _arrived, (self.name, self._settings, self._run)
+        """With its run, and to a worker with what is configured here: there nobody has called ``configure``."""
+        run = self._run if self._run is not None and _is_open(self._run) else None
+        sent = _what_is_configured() if _is_being_sent() else None
+        return _arrived, (self.name, self._settings, run, sent)
 
 
 def _is_being_sent() -> bool:
@@ -168,14 +180,31 @@ def _is_being_sent() -> bool:
         return False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(_SENDERS):
+        name = frame.f_globals.get("__name__", "")
+        if name == "copy":  # in a thread of a pool, whose code is below
+            return False
+        if name.startswith(_SENDERS):
             return True
         frame = frame.f_back
     return False
 
 
-def _arrived(name: str, settings: Mapping[str, Any], run: Run | None) -> Lineage:
-    return Lineage(name, settings, run=run)
+def _what_is_configured() -> Tracker:
+    """A tracker that records elsewhere as this process does; a store that is an object stays here."""
+    here = configured()
+    store, directory = here.store, here.directory
+    sent = Tracker()
+    sent.settings = replace(
+        here,
+        store=resolve(store, directory=working_directory()) if isinstance(store, str) else None,
+        directory=None if directory is None else journal_base(directory),
+        tags=dict(here.tags),
+    )
+    return sent
+
+
+def _arrived(name: str, settings: Mapping[str, Any], run: Run | None, sent: Tracker | None = None) -> Lineage:
+    return Lineage(name, settings, run=run, sent=sent)
 
 
 def lineage_of(known: Lineage | None, estimator: Any, settings: Mapping[str, Any], *, is_clone: bool) -> Lineage:
