@@ -16,8 +16,13 @@ ADVICE = (
 
 
 def is_last_step(estimator: Any, caller: FrameType) -> bool:
-    """Whether ``caller``, the frame that called ``fit``, is that of a pipeline that ends with ``estimator``."""
+    """Whether ``caller``, the frame that called ``fit``, is that of a pipeline that ends with ``estimator``.
+
+    One whose other steps change nothing does not count.
+    """
     if not caller.f_globals.get("__name__", "").endswith(".pipeline"):
         return False
     steps = getattr(caller.f_locals.get("self"), "steps", None)
-    return isinstance(steps, list) and bool(steps) and steps[-1][1] is estimator
+    if not isinstance(steps, list) or not steps or steps[-1][1] is not estimator:
+        return False
+    return any(step is not None and not (isinstance(step, str) and step == "passthrough") for _, step in steps[:-1])

@@ -44,7 +44,17 @@ def test_it_is_said_by_the_other_ways_to_fit_too(runs: Runs, monkeypatch: pytest
             fit(X)
 
 
-def test_nothing_is_said_elsewhere(runs: Runs) -> None:
+def test_nothing_is_said_elsewhere(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch(), "_said", set())
     TrackedEstimator(make_pipeline(StandardScaler(), GaussianNB())).fit(X, y)
     make_pipeline(TrackedEstimator(StandardScaler()), GaussianNB()).fit(X, y)
     VotingClassifier([("model", TrackedEstimator(GaussianNB()))]).fit(X, y)
+    assert not dispatch()._said
+
+
+def test_nothing_is_said_where_no_other_step_transforms_the_data(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch(), "_said", set())
+    make_pipeline(TrackedEstimator(GaussianNB())).fit(X, y)
+    make_pipeline("passthrough", TrackedEstimator(GaussianNB())).fit(X, y)
+    make_pipeline(None, TrackedEstimator(GaussianNB())).fit(X, y)
+    assert not dispatch()._said
