@@ -138,7 +138,13 @@ class SearchResult:
 
 
 def search_result(
-    results: Mapping[str, Any], *, single_scorer: str, best_index: int | None, best_score: float | None, told: Told
+    results: Mapping[str, Any],
+    *,
+    single_scorer: str | None,
+    ranking_scorer: str | None,
+    best_index: int | None,
+    best_score: float | None,
+    told: Told,
 ) -> SearchResult:
     """Read the ``cv_results_`` of a search.
 
@@ -147,19 +153,21 @@ def search_result(
     results : mapping
         ``cv_results_``: ``params``, and for each scorer ``split<i>_test_<scorer>``, ``mean_test_<scorer>``,
         ``std_test_<scorer>`` and ``rank_test_<scorer>``.
-    single_scorer : str
-        Name of the scorer that scikit-learn calls ``score``.
+    single_scorer : str or None
+        Name of the scorer that scikit-learn calls ``score``; None where the scorers have names of their own.
+    ranking_scorer : str or None
+        The one of several that the search chooses by (``refit``); the first where it says none.
     best_index, best_score
         ``best_index_`` and ``best_score_``, where the search has them.
     told : callable
         Says a parameter's value, given its name and the value.
     """
     keys = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
-    named = {key: single_scorer if key == "score" else key for key in keys}
+    named = {key: single_scorer or key for key in keys} if keys == ["score"] else {key: key for key in keys}
     candidates = tuple(_candidate(results, index, named, told) for index in range(len(results["params"])))
     return SearchResult(
         candidates=candidates,
-        ranking=_ranking(results, keys, best_index),
+        ranking=_ranking(results, ranking_scorer if ranking_scorer in keys else next(iter(keys), None), best_index),
         best=candidates[int(best_index)] if best_index is not None else None,
         best_score=None if best_score is None else float(best_score),
         columns={str(name): _column(str(name), values, told) for name, values in results.items()},
@@ -185,9 +193,9 @@ def _split_keys(results: Mapping[str, Any], key: str) -> list[str]:
     return keys
 
 
-def _ranking(results: Mapping[str, Any], keys: Sequence[str], best_index: int | None) -> tuple[int, ...]:
-    """By the rank of the first scorer; the one that the search chose comes first whatever its rank."""
-    ranks = numpy.asarray(results[f"rank_test_{keys[0]}"]) if keys else numpy.zeros(len(results["params"]))
+def _ranking(results: Mapping[str, Any], key: str | None, best_index: int | None) -> tuple[int, ...]:
+    """By the rank of a scorer; the one that the search chose comes first whatever its rank."""
+    ranks = numpy.zeros(len(results["params"])) if key is None else numpy.asarray(results[f"rank_test_{key}"])
     order = [int(index) for index in numpy.argsort(ranks, kind="stable")]
     if best_index is not None:
         order.remove(int(best_index))

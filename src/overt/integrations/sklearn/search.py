@@ -33,9 +33,12 @@ def search_in(estimator: Any) -> Any:
 
 def result_of(search: Any) -> SearchResult:
     """What a fitted search found."""
+    scoring, refit = getattr(search, "scoring", None), getattr(search, "refit", None)
+    is_single = scoring is None or isinstance(scoring, str) or callable(scoring)
     return search_result(
         search.cv_results_,
-        single_scorer=name_of_scorer(search.estimator, getattr(search, "scoring", None)),
+        single_scorer=name_of_scorer(search.estimator, scoring) if is_single else None,
+        ranking_scorer=refit if isinstance(refit, str) else None,
         best_index=getattr(search, "best_index_", None),
         best_score=getattr(search, "best_score_", None),
         told=recorded_cell,

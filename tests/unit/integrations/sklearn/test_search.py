@@ -109,6 +109,29 @@ def test_several_scorers_each_have_their_scores_and_picture(runs: Runs) -> None:
     assert {"search_scores_accuracy.png", "search_scores_f1.png"} <= set(runs[0].figures)
 
 
+def test_several_scorers_rank_the_candidates_by_the_one_that_chooses(runs: Runs) -> None:
+    scoring = {"worst": "neg_log_loss", "chosen": "accuracy"}
+    grid = {"max_depth": [1, 2, 4, 6], "min_samples_leaf": [1, 20]}
+    search = GridSearchCV(tree(), grid, cv=3, scoring=scoring, refit="chosen")
+    model = TrackedEstimator(search, child_runs="all").fit(X, y)
+    ranks = [int(model.cv_results_["rank_test_chosen"][int(run.tags["overt.candidate"])]) for run in runs[1:]]
+    assert ranks == sorted(ranks)
+    worst = model.cv_results_["rank_test_worst"]
+    assert worst.tolist() != model.cv_results_["rank_test_chosen"].tolist()
+
+
+def test_a_scorer_that_is_called_score_among_others_keeps_its_name(runs: Runs) -> None:
+    scoring = {"score": "f1_macro", "acc": "accuracy"}
+    TrackedEstimator(GridSearchCV(tree(), GRID, cv=3, scoring=scoring, refit="score")).fit(X, y)
+    assert {"cv_score", "cv_mean_score", "cv_mean_acc"} <= set(runs[0].metrics)
+    assert not any("dict" in name for name in runs[0].metrics)
+
+
+def test_the_only_one_of_named_scorers_keeps_its_name(runs: Runs) -> None:
+    TrackedEstimator(GridSearchCV(tree(), GRID, cv=3, scoring={"score": "f1_macro"}, refit="score")).fit(X, y)
+    assert "cv_mean_score" in runs[0].metrics
+
+
 def test_without_a_refit_there_is_no_model_and_an_evaluation_says_why(runs: Runs) -> None:
     model = TrackedEstimator(GridSearchCV(tree(), GRID, cv=3, refit=False)).fit(X, y)
     assert runs[0].models == {}
