@@ -107,8 +107,8 @@ class SearchResult:
         return buffer.getvalue()
 
     def iter_figures(self) -> Iterator[FigureSpec]:
-        """Scores by parameter, one picture per scorer."""
-        scorers = list(self.candidates[0].means) if self.candidates else []
+        """Scores by parameter, one picture per scorer; none of a search that varies no parameter."""
+        scorers = list(self.candidates[0].means) if self.candidates and self._varied_params() else []
         for scorer in scorers:
             drawn = sorted(self.ranking[:MAX_DRAWN_CANDIDATES])
             yield FigureSpec(

@@ -132,6 +132,14 @@ def test_the_only_one_of_named_scorers_keeps_its_name(runs: Runs) -> None:
     assert "cv_mean_score" in runs[0].metrics
 
 
+def test_a_search_that_varies_nothing_has_no_picture(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(Run, "log_drawing", lambda self, figure, **keywords: drawn.append(figure.kind))
+    TrackedEstimator(GridSearchCV(tree(), {}, cv=3), child_runs=1).fit(X, y)
+    assert "search_scores" not in drawn
+    assert runs[1].metrics["cv_mean_accuracy"] == runs[0].metrics["best_cv_score"]
+
+
 def test_without_a_refit_there_is_no_model_and_an_evaluation_says_why(runs: Runs) -> None:
     model = TrackedEstimator(GridSearchCV(tree(), GRID, cv=3, refit=False)).fit(X, y)
     assert runs[0].models == {}
