@@ -40,6 +40,8 @@ class Candidate:
         Scorer's name to mean and standard deviation (ddof 0) over the splits.
     fit_seconds : float
         Mean over the splits.
+    round : mapping of str to int
+        Of a search by rounds (halving), which tries a setting again with more: ``iter`` and ``n_resources``.
     """
 
     index: int
@@ -48,6 +50,7 @@ class Candidate:
     means: Mapping[str, float]
     stds: Mapping[str, float]
     fit_seconds: float
+    round: Mapping[str, int]
 
     @property
     def has_failed(self) -> bool:
@@ -183,6 +186,7 @@ def _candidate(results: Mapping[str, Any], index: int, named: Mapping[str, str],
         means={name: float(results[f"mean_test_{key}"][index]) for key, name in named.items()},
         stds={name: float(results[f"std_test_{key}"][index]) for key, name in named.items()},
         fit_seconds=float(results["mean_fit_time"][index]) if "mean_fit_time" in results else math.nan,
+        round={name: int(results[name][index]) for name in ("iter", "n_resources") if name in results},
     )
 
 

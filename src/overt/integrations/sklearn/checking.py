@@ -55,7 +55,7 @@ def check_eval_set(estimator: Any, eval_set: Any) -> None:
 def check_child_runs(estimator: Any, child_runs: object) -> None:
     """Refuse what is no number of candidates, and candidates of what has none."""
     is_count = isinstance(child_runs, Integral) and not isinstance(child_runs, bool) and int(child_runs) >= 0
-    if not is_count and child_runs != "all":
+    if not is_count and not (isinstance(child_runs, str) and child_runs == "all"):
         raise ConfigurationError(
             f"`child_runs` must be how many of a search's candidates become runs of their own, a number from 0 up or "
             f"'all' (got {shown(child_runs)})."

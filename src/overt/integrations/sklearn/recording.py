@@ -11,7 +11,7 @@ from overt.capture.params import estimator_params, final_estimator, unwrapped
 from overt.capture.rows import count_shared, joined, row_digests
 from overt.evaluation.importances import importances
 from overt.evaluation.report import Report
-from overt.evaluation.search import SearchResult
+from overt.evaluation.search import Candidate, SearchResult
 from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import (
@@ -22,7 +22,7 @@ from overt.integrations.sklearn.evaluating import (
     own_score,
 )
 from overt.integrations.sklearn.live import scores_on
-from overt.integrations.sklearn.search import ChildRuns, record_children, result_of, scores_of
+from overt.integrations.sklearn.search import ChildRuns, model_type_of, record_children, result_of, scores_of
 from overt.models.sklearn import ModelFormat, sklearn_model
 from overt.run import Run
 from overt.tracker import Tracker
@@ -185,13 +185,7 @@ class FitRecorder:
         with recorded_part(self.run, "search"):
             result = result_of(fitted)
             if result.best is not None:
-                for name, text in result.best.params.items():
-                    self.run.log_param(f"best_{name}", text)
-                for scorer, scores in result.best.scores.items():
-                    for split, score in enumerate(scores):
-                        self.run.log_metric(f"{prefix}cv_{scorer}", score, step=split)
-                best = {f"{prefix}{name}": value for name, value in scores_of(result.best).items()}
-                self.run.log_metrics(best, step=0)
+                self._best_candidate(result.best, model_type_of(fitted, result.best), prefix)
             if result.best_score is not None:
                 self.run.log_metric("best_cv_score", result.best_score, step=0)
             if (refit_seconds := getattr(fitted, "refit_time_", None)) is not None:
@@ -199,8 +193,15 @@ class FitRecorder:
             if result.n_failed:
                 self.run.set_tag("overt.failed_candidates", f"{result.n_failed} of {len(result.candidates)}")
             self._search_files(result, prefix)
-            model_type = type(final_estimator(fitted)).__name__
-            record_children(self.run, result, child_runs, model_type=model_type, tracker=tracker)
+            record_children(self.run, fitted, result, child_runs, tracker=tracker)
+
+    def _best_candidate(self, best: Candidate, model_type: str, prefix: str) -> None:
+        for name, text in {"model_type": model_type, **best.params}.items():  # one may have a param of that name
+            self.run.log_param(f"best_{name}", text)
+        for scorer, scores in best.scores.items():
+            for split, score in enumerate(scores):
+                self.run.log_metric(f"{prefix}cv_{scorer}", score, step=split)
+        self.run.log_metrics({f"{prefix}{name}": value for name, value in scores_of(best).items()}, step=0)
 
     def _search_files(self, result: SearchResult, prefix: str) -> None:
         self.run.log_bytes(result.to_csv(), f"{prefix}cv_results.csv")

@@ -7,8 +7,13 @@ the last step of a pipeline.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
+from sklearn.base import clone
+from sklearn.model_selection._search import BaseSearchCV
+
+from overt.capture.params import final_estimator
 from overt.evaluation.search import Candidate, SearchResult, search_result
 from overt.integrations.sklearn.crossval import name_of_scorer
 from overt.run import Run
@@ -20,7 +25,8 @@ ChildRuns = int | Literal["all"]
 
 def may_search(estimator: Any) -> bool:
     """Whether ``estimator``, not yet fitted, is or ends with what fits candidates and chooses among them."""
-    return {"estimator", "cv", "refit"} <= set(_last_step(estimator).get_params(deep=False))
+    last = _last_step(estimator)
+    return isinstance(last, BaseSearchCV) or {"estimator", "cv", "refit"} <= set(last.get_params(deep=False))
 
 
 def search_in(estimator: Any) -> Any:
@@ -54,20 +60,29 @@ def model_of(estimator: Any) -> Any:
     return estimator if hasattr(search_in(estimator), "best_estimator_") else None
 
 
+def model_type_of(search: Any, candidate: Candidate) -> str:
+    """The class that a candidate is of: a search may choose among estimators, as the last steps of its pipeline."""
+    tried, params = search.estimator, search.cv_results_["params"][candidate.index]
+    if any(hasattr(value, "fit") for value in params.values()):
+        with suppress(Exception):  # a third party's search may have made it otherwise
+            tried = clone(tried).set_params(**clone(params, safe=False))
+    return type(final_estimator(tried)).__name__
+
+
 def record_children(
-    run: Run, result: SearchResult, child_runs: ChildRuns, *, model_type: str, tracker: Tracker | None
+    run: Run, search: Any, result: SearchResult, child_runs: ChildRuns, *, tracker: Tracker | None
 ) -> None:
     """Record the best candidates, or all, as runs nested in ``run``."""
     count = len(result.candidates) if child_runs == "all" else min(child_runs, len(result.candidates))
     for rank, candidate in enumerate(result.best_of(count), start=1):
-        _record_child(run, candidate, rank, model_type=model_type, tracker=tracker)
+        _record_child(run, candidate, rank, model_type=model_type_of(search, candidate), tracker=tracker)
 
 
 def _record_child(run: Run, candidate: Candidate, rank: int, *, model_type: str, tracker: Tracker | None) -> None:
     child = open_for_hook(
         model_type,
         run_name=f"{run.name} candidate {candidate.index}",
-        params={**candidate.params, "model_type": model_type},
+        params={**candidate.round, **candidate.params, "model_type": model_type},
         tags={"overt.candidate": candidate.index, "overt.rank": rank},
         parent=run,
         tracker=tracker,

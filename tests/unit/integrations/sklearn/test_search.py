@@ -20,12 +20,13 @@ from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
     HalvingRandomSearchCV,
+    ParameterGrid,
     ParameterSampler,
     RandomizedSearchCV,
     cross_validate,
 )
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
@@ -270,7 +271,7 @@ def test_candidates_become_runs_of_their_own_the_best_first(runs: Runs, child_ru
         assert children[0].tags["overt.candidate"] == str(model.best_index_)
 
 
-@pytest.mark.parametrize("child_runs", [-1, 1.5, "some", None, True])
+@pytest.mark.parametrize("child_runs", [-1, 1.5, "some", None, True, np.array([1, 2])])
 def test_a_number_of_candidates_that_is_none_is_refused(runs: Runs, child_runs: Any) -> None:
     with pytest.raises(ConfigurationError, match="`child_runs` must be"):
         TrackedEstimator(GridSearchCV(tree(), GRID), child_runs=child_runs).fit(X, y)
@@ -280,6 +281,42 @@ def test_a_number_of_candidates_that_is_none_is_refused(runs: Runs, child_runs: 
 def test_candidates_of_what_has_none_are_refused(runs: Runs) -> None:
     with pytest.raises(ConfigurationError, match="`child_runs` is for searches"):
         TrackedEstimator(tree(), child_runs=2).fit(X, y)
+
+
+class Plain(BaseSearchCV):  # type: ignore[misc]
+    """A third party's search that takes no more than it needs."""
+
+    def __init__(self, estimator: Any, grid: Any) -> None:
+        super().__init__(estimator)
+        self.grid = grid
+
+    def _run_search(self, evaluate_candidates: Any) -> None:
+        evaluate_candidates(ParameterGrid(self.grid))
+
+
+def test_a_search_without_the_usual_parameters_has_candidates_too(runs: Runs) -> None:
+    TrackedEstimator(Plain(tree(), {"max_depth": [1, 2, 3]}), child_runs=2).fit(X, y)
+    assert len(runs) == 3
+
+
+def test_each_candidate_says_which_estimator_it_is(runs: Runs) -> None:
+    grid = [{"clf": [RidgeClassifier()]}, {"clf": [tree()], "clf__max_depth": [2, 3]}]
+    model = TrackedEstimator(GridSearchCV(Pipeline([("clf", RidgeClassifier())]), grid, cv=3), child_runs="all")
+    model.fit(X, y)
+    types = {int(run.tags["overt.candidate"]): run.params["model_type"] for run in runs[1:]}
+    assert types == {0: "RidgeClassifier", 1: "DecisionTreeClassifier", 2: "DecisionTreeClassifier"}
+    assert runs[0].params["best_model_type"] == type(model.best_estimator_[-1]).__name__ == "DecisionTreeClassifier"
+    assert runs[0].params["model_type"] == "RidgeClassifier"
+
+
+def test_a_candidate_that_is_tried_in_several_rounds_says_in_which(runs: Runs) -> None:
+    search = HalvingGridSearchCV(tree(), GRID, cv=3, random_state=0)
+    model = TrackedEstimator(search, child_runs="all").fit(X, y)
+    assert model.n_iterations_ > 1
+    for run in runs[1:]:
+        index = int(run.tags["overt.candidate"])
+        assert run.params["iter"] == str(model.cv_results_["iter"][index])
+        assert run.params["n_resources"] == str(model.cv_results_["n_resources"][index])
 
 
 def test_what_has_results_of_another_kind_is_no_search(runs: Runs) -> None:
