@@ -90,7 +90,7 @@ class Follower:
         seconds = 0.0 if began is None else time.perf_counter() - began
         with recorded_part(run, "live metrics"):
             name = re.sub(r"\W+", "_", context.source_task_name or context.task_name)
-            step = None if self._is_continued else context.task_id
+            step = None if self._is_continued else context.task_id + _count_of_earlier_rounds(context)
             run.log_metric(f"{name}_seconds", seconds, step=step)
             is_beside_others = _is_beside_others(context)
             is_iteration = context.max_subtasks == 0  # else its last one has the same score
@@ -160,6 +160,15 @@ def _is_beside_others(context: Any) -> bool:
             return True
         context = context.parent
     return False
+
+
+def _count_of_earlier_rounds(context: Any) -> int:
+    """How many tasks lay side by side before: a halving search begins to count anew in each of its rounds."""
+    this = context.parent
+    if this.sequential_subtasks or this.parent is None:
+        return 0
+    rounds = getattr(this.parent, "_children_map", {}).values()  # to iterate over the context visits every task of each
+    return sum(other.max_subtasks or 0 for other in rounds if other.task_id < this.task_id)
 
 
 def scores_on(fitted: Any, X: Any, y: Any, sample_weight: Any) -> Mapping[str, float]:

@@ -10,9 +10,10 @@ import pytest
 import sklearn
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -221,6 +222,14 @@ def test_scikit_learn_has_nothing_to_warn_of(runs: Runs, estimator: Any) -> None
 def test_a_search_tells_of_each_candidate(runs: Runs) -> None:
     TrackedEstimator(GridSearchCV(DecisionTreeClassifier(), {"max_depth": [1, 2]}, cv=2)).fit(X, y)
     assert [step for step, _ in series(runs[0], "candidate_split_evaluation_seconds")] == [0, 1, 2, 3]
+
+
+def test_the_candidates_of_later_rounds_are_counted_on(runs: Runs) -> None:
+    search = HalvingGridSearchCV(DecisionTreeClassifier(), {"max_depth": [1, 2, 3, 4, 5, 6]}, cv=2, random_state=0)
+    model = TrackedEstimator(search).fit(X, y)
+    assert len(model.n_candidates_) > 1
+    steps = [step for step, _ in series(runs[0], "candidate_split_evaluation_seconds")]
+    assert steps == list(range(2 * sum(model.n_candidates_)))
 
 
 def test_a_regression_in_parts_has_its_scores_live(runs: Runs) -> None:
