@@ -659,6 +659,15 @@ class Run:
         except OSError as error:
             self._trouble(f"run {self.name} could not be forced to the disk ({error.strerror})")
 
+    def let_go(self) -> None:
+        """Release this process's part of the journal until it records again, so that a delivered one can be removed.
+
+        For a worker after each of its tasks: what was recorded survives the process. It costs a fiftieth of
+        :meth:`flush`, which forces it to the disk for a power cut to leave it.
+        """
+        self._read_deferred()
+        self._writer.close()
+
     def finish(self, status: EndStatus = "FINISHED", error: BaseException | None = None) -> None:
         """End the run. The first ending wins; evaluations may still be added, and do not change it.
 

@@ -99,6 +99,7 @@ def recorded(report: Report, figure: object, image: object) -> None:
         with run.as_current() as current:
             assert_type(current, Run)
         run.flush()
+        run.let_go()
         run.finish("FAILED", error=ValueError())
     assert_type(run.metrics, dict[str, float])
     assert_type(run.params, dict[str, str])

@@ -124,8 +124,8 @@ class Lineage:
             seconds = time.perf_counter() - began
             with recorded_part(run, "row of a clone's fit"):
                 run.log_row(_cells(estimator, X, method, seconds, error), ROWS)
-            if run.is_inherited:  # a worker may be killed at any time from here on
-                run.finish()
+            if run.is_inherited:  # a worker: it may idle for minutes from here on, or be killed
+                run.let_go()
             elif run.ends_when_waited_for and isinstance(error, KeyboardInterrupt):
                 run.finish("KILLED")
 

@@ -99,8 +99,8 @@ class Follower:
                 weight = (metadata or {}).get("sample_weight")
                 for score, value in scores_on(fitted_estimator, X, y, weight).items():
                     run.log_metric(prefix + score, value, step=step)
-            if run.is_inherited:  # a worker: it may be killed at any time from here on
-                run.finish()
+            if run.is_inherited:  # a worker: it may idle for minutes from here on, or be killed
+                run.let_go()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_began": {}, "_run": sendable(self._run)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,12 @@ from sklearn.utils.fixes import parse_version
 
 import overt
 from overt import OvertWarning, TrackedEstimator
+from overt.delivery.lock import are_unused
 from overt.errors import ConfigurationError
+from overt.integrations.sklearn.live import Follower
+from overt.journal.folder import segment_paths
+from overt.journal.reader import iter_records
+from overt.records import Metric
 from overt.run import Run
 from overt.stores.memory import MemoryRun
 
@@ -222,6 +229,23 @@ def test_scikit_learn_has_nothing_to_warn_of(runs: Runs, estimator: Any) -> None
 def test_a_search_tells_of_each_candidate(runs: Runs) -> None:
     TrackedEstimator(GridSearchCV(DecisionTreeClassifier(), {"max_depth": [1, 2]}, cv=2)).fit(X, y)
     assert [step for step, _ in series(runs[0], "candidate_split_evaluation_seconds")] == [0, 1, 2, 3]
+
+
+def test_a_task_in_a_worker_forces_nothing_to_the_disk_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tracker = overt.Tracker(store=f"jsonl:{tmp_path / 'experiments'}", delivery="manual")
+    run = tracker.start_run("mine")
+    forced: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "is_inherited", True)
+        patch.setattr(os, "fsync", forced.append)
+        logistic().set_callbacks(Follower(run, live_scores=False, max_propagation_depth=None)).fit(X, y)
+    folder = run._writer.folder
+    assert are_unused(segment_paths(folder))
+    assert any(isinstance(r, Metric) and r.name == "lbfgs_iter_seconds" for r in iter_records(folder))
+    assert forced == []
+    run.finish()
 
 
 def test_the_candidates_of_later_rounds_are_counted_on(runs: Runs) -> None:
