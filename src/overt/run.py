@@ -334,8 +334,10 @@ class Run:
         *args, **kwargs
             What it is called with.
         name : str, optional
-            What the number is recorded as; the function's own name if absent. A second score of a name is a later
-            point of the same series: two averages of ``f1_score`` want names of their own.
+            What the number is recorded as; the name of the function, or of a scorer's function, if absent. A second
+            score of a name is a later point of the same series, and the last point is what a run is listed and
+            compared by. So two averages of ``f1_score`` want names of their own, and so does an ``f1_score`` after
+            ``evaluate``, which records one itself.
 
         Returns
         -------
@@ -345,7 +347,8 @@ class Run:
         Raises
         ------
         RecordError
-            When the function has no name and none is given, or returns something else than one number.
+            When the function has no name and none is given, when ``name`` is no text or empty, which is said before
+            the function is called, or when it returns something else than one number.
 
         Examples
         --------
@@ -356,8 +359,7 @@ class Run:
         >>> round(macro, 3), runs[0].metrics["f1_macro"] == macro
         (0.667, True)
         """
-        if name is None:
-            name = _name_of_metric(metric)
+        name = _name_of_metric(metric) if name is None else recorded_name("score", name)
         value = to_number(name, metric(*args, **kwargs))
         self.log_metric(name, value)
         return value
@@ -829,12 +831,14 @@ class Run:
 
 
 def _name_of_metric(metric: Callable[..., Any]) -> str:
+    sign = "neg_" if getattr(metric, "_sign", 1) < 0 else ""  # of a scorer, as scikit-learn names its own
+    metric = getattr(metric, "_score_func", metric)
     while isinstance(metric, partial):
         metric = metric.func
     name = getattr(metric, "__name__", "<unnamed>")
     if not name.isidentifier():  # a lambda, an object
         raise RecordError(f'score: the function has no name of its own (got {metric!r}): score(…, name="my_score")')
-    return str(name)
+    return f"{sign}{name}"
 
 
 def status_of(error: BaseException | None) -> EndStatus:

@@ -113,6 +113,20 @@ def test_a_score_that_is_none_is_said_at_once_and_not_recorded(run: Run, stored:
     assert stored.history == []
 
 
+@pytest.mark.parametrize("name", ["", 5])
+def test_the_name_of_a_score_is_checked_before_it_is_computed(run: Run, name: Any) -> None:
+    with pytest.raises(RecordError, match="score: the name must be"):
+        run.score(lambda: pytest.fail("computed"), name=name)
+
+
+def test_a_scorer_has_the_name_of_its_function(run: Run, stored: MemoryRun) -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    model = pytest.importorskip("sklearn.dummy").DummyClassifier().fit([[0], [1]], [1, 1])
+    run.score(sklearn_metrics.get_scorer("f1"), model, [[0]], [1])
+    run.score(sklearn_metrics.get_scorer("neg_mean_squared_error"), model, [[0]], [1])
+    assert [point.name for point in stored.history] == ["f1_score", "neg_mean_squared_error"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_that_are_no_numbers_are_recorded_as_they_are(run: Run, stored: MemoryRun, value: float) -> None:
     run.log_metric("x", value)
