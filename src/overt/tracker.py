@@ -185,11 +185,8 @@ def open_for_hook(
     their parent; the caller's active MLflow run, likewise; a run of its own. A light run is one of many of one
     training: what surrounds it is recorded with its parent only.
     """
-    for argument, given, kind in (("run", run, Run), ("tracker", tracker, Tracker)):
-        if not isinstance(given, kind | None):
-            raise ConfigurationError(f"`{argument}` must be a {kind.__name__} (got {type(given).__name__}).")
     details = {"experiment": experiment, "tags": tags, "params": params, "notes": notes}
-    check_details(run_name=run_name, name_argument="run_name", **details)
+    check_hook(run_name=run_name, run=run, parent=parent, tracker=tracker, **details)
     tracker = tracker or Tracker()
     if run is None and checkpoint is not None:
         run = continue_run(checkpoint, Settings(system_metrics=system_metrics), tracker.settings)
@@ -215,6 +212,16 @@ def open_for_hook(
         **details,  # type: ignore[arg-type]
     )
     return HookRun(started, owned=True)
+
+
+def check_hook(*, run: object, parent: Run | str | None, tracker: object, **details: object) -> None:
+    """Refuse what a hook cannot decide by, or cannot describe a run with; see :func:`open_for_hook`."""
+    for argument, given, kind in (("run", run, Run), ("tracker", tracker, Tracker)):
+        if not isinstance(given, kind | None):
+            raise ConfigurationError(f"`{argument}` must be a {kind.__name__} (got {type(given).__name__}).")
+    check_details(name_argument="run_name", **details)
+    if parent is not None:
+        _parent_key(parent)
 
 
 def run_around(tracker: Tracker) -> Run | None:

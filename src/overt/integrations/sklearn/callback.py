@@ -16,12 +16,13 @@ from sklearn.utils.fixes import parse_version
 
 from overt.capture.params import final_estimator
 from overt.errors import MissingExtra
+from overt.integrations.sklearn.checking import check_depth, check_is_flag
 from overt.integrations.sklearn.histories import training_history
 from overt.integrations.sklearn.live import Follower, sendable
 from overt.integrations.sklearn.recording import FitRecorder
 from overt.integrations.sklearn.search import search_in
 from overt.run import Run, status_of
-from overt.tracker import HookRun, Tracker, open_for_hook
+from overt.tracker import HookRun, Tracker, check_hook, open_for_hook
 
 if parse_version(sklearn.__version__) < parse_version("1.9"):
     raise MissingExtra(
@@ -62,6 +63,8 @@ class SklearnTrackingCallback(Follower):
 
     Raises
     ------
+    ConfigurationError
+        For a setting of the wrong type.
     MissingExtra
         Where scikit-learn is older than 1.9.
 
@@ -92,7 +95,9 @@ class SklearnTrackingCallback(Follower):
         live_scores: bool = False,
         max_propagation_depth: int | None = None,
     ) -> None:
-        super().__init__(None, live_scores=live_scores, max_propagation_depth=max_propagation_depth)
+        check_is_flag("live_scores", live_scores)
+        check_depth(max_propagation_depth)
+        super().__init__(None, live_scores=bool(live_scores), max_propagation_depth=max_propagation_depth)
         self._settings: dict[str, Any] = {
             "experiment": experiment,
             "run_name": run_name,
@@ -103,6 +108,7 @@ class SklearnTrackingCallback(Follower):
             "parent": parent,
             "tracker": tracker,
         }
+        check_hook(**self._settings)
         self._runs: dict[UUID, Run] = {}
         self._fits: dict[UUID, _Fit] = {}
 

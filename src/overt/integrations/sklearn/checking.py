@@ -37,6 +37,14 @@ def check_is_flag(name: str, value: object) -> None:
         raise ConfigurationError(f"`{name}` must be True or False (got {shown(value)}).")
 
 
+def check_depth(depth: object) -> None:
+    """Refuse what is no number of levels."""
+    if depth is not None and (not isinstance(depth, Integral) or isinstance(depth, bool) or depth < 0):
+        raise ConfigurationError(
+            f"`max_propagation_depth` must be a whole number from 0 up, or None for all (got {shown(depth)})."
+        )
+
+
 def check_eval_set(estimator: Any, eval_set: Any) -> None:
     """Refuse what is no pair of data, and data for an estimator that has no stages to score it after."""
     if eval_set is None:

@@ -145,10 +145,25 @@ def test_a_fit_that_succeeds_while_an_error_is_handled_has_succeeded(runs: Runs)
     assert runs[0].status == "FINISHED"
 
 
-def test_settings_that_cannot_work_raise_at_the_start_of_the_fit(runs: Runs) -> None:
-    with pytest.raises(ConfigurationError, match="`run_name`"):
-        logistic().set_callbacks(SklearnTrackingCallback(run_name=3)).fit(X, y)  # type: ignore[arg-type]
-    assert runs == []
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"experiment": 5},
+        {"run_name": 3},
+        {"tags": ["a"]},
+        {"run": "abc"},
+        {"tracker": 1},
+        {"parent": 7},
+        {"live_scores": "no"},
+        {"max_propagation_depth": "no"},
+        {"max_propagation_depth": -1},
+        {"max_propagation_depth": True},
+    ],
+    ids=str,
+)
+def test_a_setting_that_cannot_work_raises_where_it_is_given(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(setting))}`"):
+        SklearnTrackingCallback(**setting)
 
 
 def test_trouble_with_recording_never_reaches_the_fit(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
