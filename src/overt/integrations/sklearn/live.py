@@ -106,9 +106,18 @@ class Follower:
         return {**self.__dict__, "_began": {}, "_run": sendable(self._run)}
 
 
+_NO_LIVE_SCORES = (
+    "live_scores=True finds no iterations to score in this fit (got a {}): scikit-learn 1.9 tells of those of "
+    "LogisticRegression (lbfgs), alone or in a pipeline whose steps all take callbacks, as StandardScaler does. For "
+    "one inside another pipeline or a search: pipeline.set_callbacks(SklearnTrackingCallback(live_scores=True))"
+)
+
+
 @contextmanager
 def following(estimator: Any, run: Run, *, live_scores: bool, is_continued: bool) -> Iterator[None]:
     """Let the fit in the block tell how it goes, where scikit-learn supports it; the user's own callbacks stay."""
+    if live_scores and not _all_take_callbacks(estimator):
+        run.warn(_NO_LIVE_SCORES.format(type(estimator).__name__))
     if run.is_null or not _takes_callbacks(estimator):
         yield
         return

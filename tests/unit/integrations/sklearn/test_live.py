@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.fixes import parse_version
 
@@ -239,6 +239,32 @@ def test_the_users_own_callbacks_stay(runs: Runs) -> None:
 def test_scikit_learn_has_nothing_to_warn_of(runs: Runs, estimator: Any) -> None:
     TrackedEstimator(estimator).fit(X, y)  # warnings are errors here
     assert runs[0].status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(),
+        make_pipeline(MinMaxScaler(), logistic()),
+        GridSearchCV(logistic(), {"C": [1.0, 2.0]}, cv=2),
+    ],
+    ids=str,
+)
+def test_live_scores_that_nothing_tells_of_are_said_to_be_none(runs: Runs, estimator: Any) -> None:
+    with pytest.warns(OvertWarning, match="live_scores=True finds no iterations"):
+        TrackedEstimator(estimator, live_scores=True).fit(X, y)
+    assert series(runs[0], "train_loss") == []
+
+
+@pytest.mark.filterwarnings("ignore:The estimator MinMaxScaler does not support callbacks")
+@pytest.mark.parametrize(
+    "estimator",
+    [make_pipeline(MinMaxScaler(), logistic()), GridSearchCV(logistic(), {"C": [1.0, 2.0]}, cv=2)],
+    ids=str,
+)
+def test_set_by_hand_the_callback_scores_what_takes_it(runs: Runs, estimator: Any) -> None:
+    TrackedEstimator(estimator.set_callbacks(SklearnTrackingCallback(live_scores=True))).fit(X, y)
+    assert any(series(run, "train_loss") for run in runs)
 
 
 def test_a_search_tells_of_each_candidate(runs: Runs) -> None:
