@@ -3,7 +3,8 @@
 Both tests are needed: ``password='hunter2'`` is known only by its name, a GitHub token pasted into a path only by
 its shape. Where a word is secret in one trade and harmless in another (``token``), its neighbours decide, because a
 tracker that hides ``max_tokens`` or ``pad_token`` is switched off. In doubt, text is redacted: a parameter
-shown as ``[redacted]`` costs a question, a leaked key costs a rotation.
+shown as ``[redacted]`` costs a question, a leaked key costs a rotation. The Python code in a diff is what a run is
+rebuilt from: there an expression under a secret's name holds no secret and stays, and what is hidden leaves valid code.
 
 Every pattern runs in linear time. Each either starts with a literal or at the beginning of a word, and consumes what it
 scans (possessive quantifiers): a megabyte of hostile text takes about half a second. Redacting twice changes nothing.
@@ -12,6 +13,7 @@ scans (possessive quantifiers): a megabyte of hostile text takes about half a se
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -214,20 +216,40 @@ _CODE = re.compile(
 )
 
 
+_JOINED = re.compile(r"[ \t]{0,32}+(?:\+[ \t]{0,32}+)?")
+_JOINED_BELOW = re.compile(r"[ \t]{0,32}+(?:\n[+ -]?[ \t]*+)?(?:\+[ \t]{0,32}+)?")
+
+
 def _redact_assignments(text: str) -> str:
     # Not re.sub: an assignment that is no secret may hold one (note: "password=…"), so the search resumes at its value.
     pieces: list[str] = []
     done = position = 0
+    python = _Python(text)
     while assigned := _ASSIGNED.search(text, position):
         position = assigned.end("name")
         if not is_secret_name(assigned["name"]):
             continue
         value = _VALUE.match(text, assigned.end())
         hidden = _secret_span(value, assigned) if value else None
-        if hidden is not None:
+        if value and hidden and value["bare"]:
+            hidden = python.narrowed(hidden, assigned)
+        while hidden is not None:
             pieces += (text[done : hidden[0]], REDACTED)
             done = position = hidden[1]
+            value = _next_part(value, assigned) if value else None
+            hidden = _secret_span(value, assigned) if value else None
     return "".join((*pieces, text[done:]))
+
+
+def _next_part(value: re.Match[str], assigned: re.Match[str]) -> re.Match[str] | None:
+    """The literal that is joined to this one: ``"a" "b"``, ``"a" + "b"``."""
+    closing = value["closing"] or value["quote"]
+    if not closing or not value.string.startswith(closing, end := value.end() - len(value["closing"] or "")):
+        return None
+    joint = _JOINED_BELOW if "\n" in assigned.group() else _JOINED
+    joined = joint.match(value.string, end + len(closing))
+    following = _VALUE.match(value.string, joined.end()) if joined else None
+    return following if following and not following["bare"] else None
 
 
 def _secret_span(value: re.Match[str], assigned: re.Match[str]) -> tuple[int, int] | None:
@@ -242,6 +264,85 @@ def _secret_span(value: re.Match[str], assigned: re.Match[str]) -> tuple[int, in
         if content.lower() in _HARMLESS or content in names or _CODE.match(content):
             return None
     return value.span(kind)
+
+
+# --- in Python code ---------------------------------------------------------------------------------------------------
+
+_PYTHON_FILE = re.compile(r"^diff --git [^\n]*\.pyi?\"?$(?:\n(?!diff --git )[^\n]*+)*+", re.MULTILINE)
+_HUNK = re.compile(r"^@@ [^\n]*+(?:\n(?!@@ )[^\n]*+)*+", re.MULTILINE)
+_TRIPLE = re.compile(r"\"\"\"|\'\'\'")
+_LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'")
+_EXPRESSION = re.compile(r"(?:[A-Za-z_]\w*+\.)*+[A-Za-z_]\w*+[(\[]|(?:not|await|yield)$|-?\d{1,3}(?:\.\d{1,3})?$")
+_COMPREHENSION = re.compile(r"(?=.*\w[(\[])[^\"'`]*+")
+_LONG_NUMBER = re.compile(r"\d{4}")
+_OPENING = re.compile(r"[(\[{]")
+_BRACKET = re.compile(r"[(\[{]|[)\]}]|\n")
+_REACH = 200  # characters that are looked at on either side of a name: more would take quadratic time
+
+
+class _Python:
+    """The Python in a diff: only there is an unquoted value no text, and what is cut out of a line must leave code."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        files = list(_PYTHON_FILE.finditer(text)) if "\n@@ " in text else []
+        self._files = [bound for file in files for bound in file.span()]
+        hunks = [hunk for file in files for hunk in _HUNK.finditer(text, *file.span())]
+        self._code = [bound for hunk in hunks for bound in _code_bounds(hunk)]
+
+    def narrowed(self, hidden: tuple[int, int], assigned: re.Match[str]) -> tuple[int, int] | None:
+        """``hidden``, an unquoted value, as far as it has to be hidden; None for an expression."""
+        start, end = hidden
+        if not bisect_right(self._files, start) % 2:
+            return hidden
+        content = self._text[start:end]
+        if content.endswith(":") and self._text.startswith("\n", end):  # if token == end:
+            content = content[:-1]
+        if content and self._is_code(assigned) and self._is_expression(content, assigned):
+            return None
+        opening = _OPENING.search(content)
+        return start, max(start + len(content), self._closing(start + opening.start()) if opening else 0)
+
+    def _is_expression(self, content: str, assigned: re.Match[str]) -> bool:
+        if _LONG_NUMBER.search(content):  # f(20261130): a literal as well
+            return False
+        if content[0] in "([{":
+            start = assigned.end()
+            return len(content) == 1 or bool(_COMPREHENSION.fullmatch(self._text, start, self._closing(start)))
+        path, _, last = content.rpartition(".")
+        is_namesake = last == assigned["name"].rpartition(".")[2] and path.replace(".", "").isidentifier()
+        return is_namesake or bool(_EXPRESSION.match(content))
+
+    def _is_code(self, assigned: re.Match[str]) -> bool:
+        """Whether a name stands in code; not if in a comment, a string or what may be one."""
+        start = assigned.start("name")
+        if not bisect_right(self._code, start) % 2:
+            return False
+        line = self._text.rfind("\n", max(start - _REACH, 0), start) + 1
+        if not line:
+            return False
+        before = self._text[line : start - 1 if assigned["quoted"] else start]
+        return not re.search(r"[\"'#`]", _LITERAL.sub("", before))
+
+    def _closing(self, start: int) -> int:
+        """Where the bracket at ``start`` is closed; ``start`` if not on its line."""
+        depth = 0
+        for bracket in _BRACKET.finditer(self._text, start, start + _REACH):
+            if bracket.group() == "\n":
+                break
+            depth += 1 if bracket.group() in "([{" else -1
+            if depth == 0:
+                return bracket.end()
+        return start
+
+
+def _code_bounds(hunk: re.Match[str]) -> list[int]:
+    """Where code starts and ends by turns: outside of the triple quotes, which may hold any text."""
+    quotes = list(_TRIPLE.finditer(hunk.string, *hunk.span()))
+    if len(quotes) % 2:  # one begins or ends outside of the hunk
+        return []
+    edges = [quote.end() if number % 2 else quote.start() for number, quote in enumerate(quotes)]
+    return [hunk.start(), *edges, hunk.end()]
 
 
 def _redact_element(match: re.Match[str]) -> str:

@@ -318,3 +318,88 @@ def test_a_value_in_an_element_or_on_the_lines_below_its_name_is_hidden(text: st
 )
 def test_what_stands_below_another_name_stays(text: str) -> None:
     assert redact(text) == text
+
+
+PYTHON_DIFF = "diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n@@ -1 +1,2 @@\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'token = tokenizer.encode("hello")',
+        'api_key = load_key("prod")',
+        "SECRET_SEED = 42",
+        "token = ids[0]",
+        "token = batch.token",
+        "token = [f(x) for x in ids]",
+        "token = not done",
+        'vocabulary = {"token": count(x), "password": next(it)}',
+        "for token in ids:\n+    if token != ends[0]:\n+        token = next(it)",
+    ],
+)
+def test_an_expression_in_the_python_of_a_diff_is_no_secret(code: str) -> None:
+    assert redact(f"{PYTHON_DIFF}+{code}\n") == f"{PYTHON_DIFF}+{code}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("password = '{}'", "password = '[redacted]'"),
+        ("password = b'{}'", "password = b'[redacted]'"),
+        ("password = f'{}{{x}}'", "password = f'[redacted]'"),
+        ("password = 'x' + '{}'", "password = '[redacted]' + '[redacted]'"),
+        ("password = 'x' '{}'", "password = '[redacted]' '[redacted]'"),
+        ("password = (\n    'x'\n    '{}'\n)", None),
+        ("connect(user=f(x), password='{}')", "connect(user=f(x), password='[redacted]')"),
+        ("connect(token=g(x), password='{}')", "connect(token=g(x), password='[redacted]')"),
+        ("known = {{'password': '{}', 'n': 1}}", "known = {{'password': '[redacted]', 'n': 1}}"),
+        ("api_tokens = ['{}', f(x)]", "api_tokens = [redacted]"),
+        ("password = 12345678", "password = [redacted]"),
+        ("password = unlock(12345678)", "password = [redacted]"),
+        ("if token == end_of_text:", "if token == [redacted]:"),
+        ("x = f'token={{f(token)}}'", "x = f'token=[redacted]'"),
+    ],
+)
+def test_a_secret_in_the_python_of_a_diff_is_hidden_and_leaves_valid_code(code: str, left: str | None) -> None:
+    written = code.format(SECRET)
+    redacted = redact(PYTHON_DIFF + "".join(f"+{line}\n" for line in written.split("\n")))
+    after = redacted.removeprefix(PYTHON_DIFF).replace("\n+", "\n").removeprefix("+").rstrip("\n")
+    assert SECRET not in after
+    assert "12345678" not in after
+    assert left is None or after == left.format()
+    compile(f"{after}\n    pass" if after.endswith(":") else after, "train.py", "exec")
+    assert redact(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# password = {}(x)",
+        "note = 'password={}(x)'",
+        'note = """\n+password={}(x)\n+"""',
+        'password={}(x)\n+"""',
+        "password = {}",
+        "connect(password={})",
+    ],
+)
+def test_what_may_be_text_in_the_python_of_a_diff_is_judged_as_text(text: str) -> None:
+    assert SECRET not in redact(f"{PYTHON_DIFF}+{text.format(SECRET)}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [(".env", "PASSWORD={}(x)"), ("a.yaml", "password: {}(x)"), ("x", "token={}[")]
+)
+def test_a_diff_of_another_file_holds_no_expressions(name: str, line: str) -> None:
+    other = f"diff --git a/{name} b/{name}\n@@ -1 +1,2 @@\n+{line.format(SECRET)}\n"
+    assert SECRET not in redact(PYTHON_DIFF + other)
+    assert SECRET not in redact(other + PYTHON_DIFF)
+
+
+@pytest.mark.parametrize(
+    "bomb", [*BOMBS, "token=f(", "token=(a(", "token=f(x)\n+", "token='a' + ", "@@ ", "\n@@ " + 3 * "'"]
+)
+def test_a_megabyte_of_hostile_python_takes_no_longer_than_its_length(bomb: str) -> None:
+    text = PYTHON_DIFF + (bomb * (1_000_000 // len(bomb) + 1))[:1_000_000]
+    started = time.process_time()
+    redact(text)
+    assert time.process_time() - started < 4.0
