@@ -136,7 +136,7 @@ def _named_version(name: str) -> tuple[str, str]:
     if model and alias:
         return model, alias
     model, _, number = name.rpartition("/")
-    return (model, number) if model and number.isdecimal() else ("", "")
+    return (model, number) if model and (number.isdecimal() or number == "latest") else ("", "")
 
 
 def _run_id(store: QueryStore, name: str) -> str:

@@ -262,7 +262,7 @@ def test_a_model_is_named_in_each_of_the_ways(uri: str) -> None:
     run = tree(2)
     overt.register(run, "fraud", alias="champion")
     for name in (
-        *("fraud@champion", "fraud/1", "models:/fraud@champion", "models:/fraud/1", run.model_uri),
+        *("fraud@champion", "fraud/1", "fraud/latest", "models:/fraud@champion", "models:/fraud/1", run.model_uri),
         *(run, run.id, run.key[:10], "last", f"runs:/{run.id}/model"),
     ):
         assert overt.load_model(name).get_depth() == 2
@@ -272,6 +272,22 @@ def test_a_model_is_named_in_each_of_the_ways(uri: str) -> None:
     for name in ("models:/", "runs:/"):
         with pytest.raises(ConfigurationError, match="a model is named by"):
             overt.load_model(name)
+
+
+def test_the_latest_version_is_the_one_with_the_highest_number_and_its_run_is_found_by_it(uri: str) -> None:
+    runs = [tree(depth) for depth in (1, 2)]
+    for run in runs:
+        overt.register(run, "fraud")
+    registry = MlflowRegistry.open(uri)
+    for name, depth in (("models:/fraud/latest", 2), ("models:/fraud/1", 1)):
+        assert overt.load_model(name).get_depth() == depth
+    for name, run in (("fraud/latest", runs[1]), ("fraud/2", runs[1]), ("fraud/1", runs[0])):
+        assert find_run(registry, name) == run.id
+        assert overt.audit.trail(name).version.run_id == run.id
+    with pytest.raises(RunNotFound, match="no run answers to 'fraud/3'"):
+        find_run(registry, "fraud/3")
+    with pytest.raises(ModelNotFound, match="no registered model"):
+        overt.load_model("models:/nobody/latest")
 
 
 def test_a_run_that_is_called_like_a_version_is_loaded_where_there_is_no_such_version(uri: str) -> None:

@@ -239,6 +239,8 @@ def test_section_6_the_model_registry(sqlite_uri: str) -> None:
 
     champion = overt.load_model("fraud-detector@champion")
     assert np.array_equal(champion.predict(X_test), models[8].predict(X_test))
+    for latest in ("models:/fraud-detector/latest", "fraud-detector/latest"):
+        assert np.array_equal(overt.load_model(latest).predict(X_test), models[8].predict(X_test))
     client = mlflow.MlflowClient(sqlite_uri)
     assert client.get_model_version_by_alias("fraud-detector", "champion").version in (2, "2")
     version = client.get_model_version("fraud-detector", "1")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compare(runs: tuple[str, ...], store: str | None, as_json: bool) -> None:
     """Show what differs between runs: params, metrics, code, data and packages.
 
-    RUN is an id or its beginning, a run's name, model@alias, or last.
+    RUN is an id or its beginning, a run's name, model@alias, model/3, or last.
     """
     from overt.cli.journals import iter_journals
     from overt.cli.show import delivered_id

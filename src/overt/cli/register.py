@@ -33,7 +33,7 @@ def register(
 ) -> None:
     """Make a run's model a version of the registered model NAME; a second time finds that version.
 
-    RUN is an id or its beginning, a run's name, model@alias, or last.
+    RUN is an id or its beginning, a run's name, model@alias, model/3, or last.
     """
     from overt import registry
     from overt.cli.text import print_json, say

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def reproduce(run: str, folder: Path | None, store: str | None, as_json: bool) -> None:
     """Say what it takes to have a run again, and what cannot be matched; with --apply, rebuild its code.
 
-    RUN is an id or its beginning, a run's name, model@alias, or last. --apply checks the recorded commit out from the
-    repository around the working directory into a work tree of its own and applies the recorded diff. Nothing of it is
-    run, and the repository's own work tree stays as it is.
+    RUN is an id or its beginning, a run's name, model@alias, model/3, or last. --apply checks the recorded commit out
+    from the repository around the working directory into a work tree of its own and applies the recorded diff. Nothing
+    of it is run, and the repository's own work tree stays as it is.
     """
     from overt.cli.text import doubts_as_lines, print_json
     from overt.errors import OvertWarning

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def show(run: str, store: str | None, as_json: bool) -> None:
     """Show everything of one run: params, metrics, tags, datasets, files and models.
 
-    RUN is an id or its beginning, a run's name, model@alias, or last.
+    RUN is an id or its beginning, a run's name, model@alias, model/3, or last.
     """
     from overt.cli.journals import iter_journals
     from overt.cli.text import complain, doubts_as_lines, print_json

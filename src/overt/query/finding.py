@@ -7,6 +7,7 @@ runs is never resolved by guessing: the error lists them.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from overt.stores.protocols import QueryStore, RegistryStore, Store
 from overt.stores.uri import check_installed, folder_beside, is_mlflow, light_path, open_store, public_name
 
 _LISTED = 5
+_NUMBERED = re.compile(r"([^/:]+)/(\d+|latest)")
 _SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?")
 
 
@@ -107,7 +109,8 @@ def find_run(store: QueryStore, name: str) -> str:
     store : QueryStore
         Where to look.
     name : str
-        An id or a run key, the beginning of one, a run's name, ``model@alias``, or ``last`` for the run started last.
+        An id or a run key, the beginning of one, a run's name, ``model@alias``, ``model/3``, ``model/latest``, or
+        ``last`` for the run started last.
 
     Raises
     ------
@@ -127,7 +130,12 @@ def find_run(store: QueryStore, name: str) -> str:
     model, at, alias = name.rpartition("@")
     if at and model and alias and isinstance(store, RegistryStore):
         return store.aliased_run_id(model, alias)
-    raise RunNotFound(f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, or last")
+    if (numbered := _NUMBERED.fullmatch(name)) and isinstance(store, RegistryStore):
+        with suppress(RunNotFound):  # a name with a slash in it is rather a run's
+            return store.aliased_run_id(*numbered.groups())
+    raise RunNotFound(
+        f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
+    )
 
 
 def _candidates(store: QueryStore, name: str) -> list[RunSummary]:

@@ -21,7 +21,7 @@ from overt.run import Run
 from overt.stores.protocols import ModelSource, QueryStore, Store
 
 _MODEL = "model"
-_NUMBERED = re.compile(r"([^/:]+)/(\d+)")
+_NUMBERED = re.compile(r"([^/:]+)/(\d+|latest)")
 _ALIASED = re.compile(r"([^/:]+)@([^/:@]+)")
 
 
@@ -37,8 +37,8 @@ def load_model(
     Parameters
     ----------
     model : str, Run or RunSummary
-        ``"name@alias"``, ``"name/3"``, a ``models:/`` or ``runs:/`` URI; or a run, whose model ``"model"`` it is. A
-        run that is called like a version is found where there is no such version.
+        ``"name@alias"``, ``"name/3"``, ``"name/latest"``, a ``models:/`` or ``runs:/`` URI; or a run, whose
+        model ``"model"`` it is. A run that is called like a version is found where there is no such version.
     allow_pickle : bool
         Load what runs code when it is loaded: pickles, torch modules, with MLflow any other flavor. Without
         it only models recorded with ``model_format="skops"`` are loaded, and nothing in them is run.

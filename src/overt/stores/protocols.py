@@ -204,7 +204,7 @@ class RegistryStore(ModelSource, Protocol):
     """
 
     def aliased_run_id(self, model: str, alias: str) -> str:
-        """Id of the run that made the version of a registered model which has this alias; RunNotFound without one."""
+        """Id of the run that made the version of a model which has this alias or number, else RunNotFound."""
 
     def register_model(self, run_id: str, model: str, name: str) -> ModelVersion:
         """Make the run's model called ``model`` a version of the registered model ``name``, or find that version."""
@@ -213,7 +213,7 @@ class RegistryStore(ModelSource, Protocol):
         """Replace the description unless it is None, and set ``tags``; other tags stay."""
 
     def read_version(self, name: str, which: str) -> ModelVersion:
-        """The version that has the alias or the number ``which``."""
+        """The version that has the alias or the number ``which``; ``latest`` is that with the highest number."""
 
     def iter_versions(self, name: str) -> Iterator[ModelVersion]:
         """Every version of the registered model, newest first, each with its aliases, tags and promotions."""

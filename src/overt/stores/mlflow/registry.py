@@ -30,6 +30,7 @@ from overt.stores.mlflow.query import MlflowQuery, quiet
 from overt.stores.protocols import QueryStore, RegistryStore
 
 PROMOTION_TAG = "overt.promotion."
+LATEST = "latest"  # no alias: MLflow and overt refuse to call one so
 _PROMOTION = re.compile(rf"{re.escape(PROMOTION_TAG)}(.+)\.(\d+)")
 _MODEL_IN_SOURCE = re.compile(r"models:/(?P<id>m-\w+)|.*/models/(?P<place>m-\w+)/artifacts/?", re.DOTALL)
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -39,12 +40,12 @@ class MlflowRegistry(MlflowQuery):
     """The runs of an MLflow server or database for reading, and its registered models for governing."""
 
     def aliased_run_id(self, model: str, alias: str) -> str:
-        """Id of the run that made the version of a registered model which has this alias.
+        """Id of the run that made the version of a registered model which has this alias or number.
 
         Raises
         ------
         RunNotFound
-            When there is no such model or alias, or when the version was made by no run.
+            When there is no such model, alias or version, or when the version was made by no run.
         """
         try:
             version = self.read_version(model, alias)
@@ -76,7 +77,7 @@ class MlflowRegistry(MlflowQuery):
                 self._client.set_model_version_tag(version.name, version.version, tag, text)
 
     def read_version(self, name: str, which: str) -> ModelVersion:
-        """The version that has the alias or the number ``which``.
+        """The version that has the alias or the number ``which``; ``latest`` is that with the highest number.
 
         Raises
         ------
@@ -85,6 +86,8 @@ class MlflowRegistry(MlflowQuery):
         """
         with translated_errors(self._uri):
             aliases = self._aliases(name)
+            if which == LATEST and (newest := next(self.iter_versions(name), None)) is not None:
+                return newest
             number = which if which.isdecimal() else aliases.get(which)
             if number is None:
                 raise ModelNotFound(f"no version of {name!r} has the alias {which!r}; {_listed(aliases)}")
