@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from overt.display import html_table, printable, text_table
 from overt.errors import ConfigurationError
 from overt.optional import require
+from overt.query.diffs import UNTRACKED
 from overt.query.finding import open_configured, run_id_of
 from overt.records import RunDetails, RunSummary
 from overt.run import Run
@@ -196,8 +197,14 @@ def _code(store: QueryStore, details: RunDetails) -> dict[str, str]:
     tags = details.run.tags
     found = {name: tags.get(tag) or tags.get(_FALLBACK_TAGS.get(name, "")) for name, tag in _CODE_TAGS.items()}
     diff = _file(store, details, _DIFF)
-    found["uncommitted diff"] = f"sha256 {hashlib.sha256(diff).hexdigest()[:12]}" if diff is not None else None
+    found["uncommitted diff"] = _digest(diff) if diff is not None else None
     return {name: value for name, value in found.items() if value}
+
+
+def _digest(diff: bytes) -> str | None:
+    """Of what differs from the commit; names of files that git does not know are no code that is recorded."""
+    code = b"".join(line for line in diff.splitlines(keepends=True) if not line.startswith(UNTRACKED))
+    return f"sha256 {hashlib.sha256(code).hexdigest()[:12]}" if code else None
 
 
 def _data(details: RunDetails) -> dict[str, str]:

@@ -15,7 +15,7 @@ from overt.capture.secrets import REDACTED
 
 Kind = Literal["text", "binary", "link", "submodule"]
 
-_UNTRACKED = b"# untracked: "
+UNTRACKED = b"# untracked: "
 _CUT = b"# cut: "
 _FILE = b"diff --git "
 _MODE = re.compile(rb"(?:new file mode|deleted file mode|old mode|new mode|index) .*", re.DOTALL)
@@ -69,7 +69,7 @@ class Diff:
 def read_diff(content: bytes) -> Diff:
     """Take a recorded ``uncommitted.diff`` apart. Never raises: what is no diff has no changes."""
     head, *sections = re.split(rb"^(?=diff --git )", content, flags=re.MULTILINE)
-    untracked = [line[len(_UNTRACKED) :] for line in head.splitlines() if line.startswith(_UNTRACKED)]
+    untracked = [line[len(UNTRACKED) :] for line in head.splitlines() if line.startswith(UNTRACKED)]
     last = sections[-1] if sections else head
     before, mark, cut = last.rpartition(_CUT)
     is_cut = bool(mark) and (not before or before.endswith(b"\n")) and b"\n" not in cut.rstrip(b"\n")

@@ -68,6 +68,19 @@ def test_a_comparison_cannot_be_changed() -> None:
         compare_runs(shelf(), [ONE, OTHER]).notes = ()  # type: ignore[misc]
 
 
+def test_files_that_git_does_not_know_are_no_other_code() -> None:
+    diff = "diff --git a/x b/x\n- a\n"
+    for one, other, differs in (
+        (diff, "# untracked: overt-reproduce/\n" + diff, False),
+        ("# untracked: a\n", "# untracked: b\n", False),
+        (diff, "# untracked: a\n" + diff + "+ b\n", True),
+    ):
+        shelf = Shelf(
+            ONE, OTHER, files={ONE.id: files("2.0", "3.11", one), OTHER.id: files("2.0", "3.11", other)}, datasets={}
+        )
+        assert ("uncommitted diff" in compare_runs(shelf, [ONE, OTHER]).code) == differs
+
+
 def test_packages_that_a_run_did_not_record_are_a_note_and_no_difference() -> None:
     found = compare_runs(shelf(**{"overt/packages.json": b"{ torn"}), [ONE, OTHER])
     assert found.packages == {"python": ("3.11", None)}
