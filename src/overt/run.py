@@ -51,6 +51,7 @@ from overt.records import (
 from overt.validation import (
     TRACEBACK_FILE,
     recorded_cell,
+    recorded_dataset,
     recorded_name,
     recorded_path,
     to_number,
@@ -289,7 +290,7 @@ class Run:
         Raises
         ------
         RecordError
-            For a value that is no number.
+            For a value that is no number, and a dataset that is no ``name#digest``.
         """
         is_deferred = type(value) is not float and is_tensor(value)
         if type(value) is not float and not is_deferred:
@@ -305,7 +306,7 @@ class Run:
                 series = self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
         if model is not None or dataset is not None:
             model = model and recorded_name("log_metric", model)
-            dataset = dataset and recorded_name("log_metric", dataset)
+            dataset = dataset and recorded_dataset(dataset)
         if is_deferred:
             self._defer(series, value, step, model, dataset)
         elif not self._writer.append_point(series, value, step, model, dataset) or self._sealed:

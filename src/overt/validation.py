@@ -27,6 +27,18 @@ def recorded_name(call: str, name: object) -> str:
     return without_surrogates(redact(name))
 
 
+def recorded_dataset(dataset: object) -> str:
+    """``dataset`` that a metric is a score on."""
+    recorded = recorded_name("log_metric", dataset)
+    name, mark, digest = recorded.rpartition("#")
+    if not (name and mark and digest):
+        raise RecordError(
+            "log_metric: `dataset` must be 'name#digest', as run.log_dataset returns it; for data of your own any "
+            f"version is a digest, such as 'holdout#2024-06' (got {dataset!r})"
+        )
+    return recorded
+
+
 def recorded_path(call: str, path: object) -> str:
     """``path`` of a file among the run's artifacts."""
     path = without_surrogates(redact(path)) if isinstance(path, str) else path

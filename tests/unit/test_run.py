@@ -178,6 +178,13 @@ def test_names_of_models_and_datasets_survive_half_surrogates(run: Run, stored: 
     assert (stored.history[0].model, stored.history[0].dataset) == ("m?", "d?#1")
 
 
+@pytest.mark.parametrize("dataset", ["holdout", "holdout#", "#1", 3])
+def test_a_score_names_its_data_with_a_digest(run: Run, stored: MemoryRun, dataset: Any) -> None:
+    with pytest.raises(RecordError, match="log_metric"):
+        run.log_metric("profit", 1.0, dataset=dataset)
+    assert stored.history == []
+
+
 def test_many_threads_lose_and_double_nothing(run: Run, stored: MemoryRun) -> None:
     start = threading.Barrier(8)
 
