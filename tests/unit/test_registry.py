@@ -333,7 +333,15 @@ def test_what_can_be_no_alias_is_refused_before_anything_is_written(shelf: Shelf
         *(({"tags": tags}, "tags") for tags in ({"": "x"}, [("a", 1)], {3: "x"}, {"a//b": 1}, {"a\n": 1}, {"../a": 1})),
         ({"tags": {"a" * 251: 1}}, "tags"),
         ({"description": 3}, "description"),
+        ({"tags": {"long": "x" * 100_001}}, "tags"),
+        ({"tags": {"nul": "a\0"}}, "tags"),
+        ({"tags": {" ": 1}}, "tags"),
+        ({"tags": {"overt.promotion.champion.1": "{}"}}, "tags"),
+        ({"tags": {"mlflow.user": "ann"}}, "tags"),
+        ({"description": "x" * 5_001}, "description"),
+        ({"description": "a\0"}, "description"),
         ({"name": "both ' and \""}, "name"),
+        *(({"name": name}, "name") for name in ("a\nb", "a\0b", " ", " a", "a" * 251)),
     ],
 )
 def test_no_version_is_made_if_any_argument_is_none_that_the_registry_takes(

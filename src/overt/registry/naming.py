@@ -7,6 +7,8 @@ import re
 from overt.errors import ConfigurationError
 
 _ALIAS = re.compile(r"[\w\-]{1,255}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_MOST_CHARACTERS = 250  # of MLflow's 256: what is derived from a name has to fit as well
 _RESERVED_ALIAS = re.compile(r"latest|v?\d+", re.IGNORECASE)
 
 
@@ -19,6 +21,11 @@ def check_name(argument: str, name: object) -> None:
 def check_model_name(name: object) -> None:
     """Refuse what MLflow would make a registered model of, and then could not look up."""
     check_name("name", name)
+    if isinstance(name, str) and (len(name) > _MOST_CHARACTERS or _CONTROL.search(name) or name != name.strip()):
+        raise ConfigurationError(
+            f"`name` must be a name of up to {_MOST_CHARACTERS} characters, without control characters and without "
+            f"spaces at its ends (got {name[:300]!r})."
+        )
     if isinstance(name, str) and "'" in name and '"' in name:
         raise ConfigurationError(f"`name` must not hold both kinds of quotes: MLflow cannot look it up (got {name!r}).")
 

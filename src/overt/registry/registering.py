@@ -14,7 +14,11 @@ from overt.registry.shelf import open_shelf
 from overt.run import Run
 from overt.stores.protocols import Store
 
+# What MLflow takes (3.17), also in the databases that count: a text that is refused later leaves a version without it.
 _TAG = re.compile(r"[/\w.\- :]{1,250}")
+_MOST_TAG_VALUE = 100_000
+_MOST_DESCRIPTION = 5_000
+_RESERVED = ("overt.", "mlflow.")  # records of promotions are tags as well
 
 
 def register(
@@ -63,8 +67,7 @@ def register(
     check_model_name(name)
     if alias is not None:
         check_alias(alias)
-    if description is not None and not isinstance(description, str):
-        raise ConfigurationError(f"`description` must be text (got {description!r}).")
+    _check_description(description)
     labels = _labels(tags)
     shelf = open_shelf(store)
     registry = shelf.registry
@@ -74,6 +77,18 @@ def register(
     if alias is not None:
         registry.set_alias(name, alias, version.version)
     return registry.read_version(name, version.version)
+
+
+def _check_description(description: object) -> None:
+    if description is None:
+        return
+    if not isinstance(description, str):
+        raise ConfigurationError(f"`description` must be text (got {description!r}).")
+    if len(description) > _MOST_DESCRIPTION or "\0" in description:
+        raise ConfigurationError(
+            f"`description` must be up to {_MOST_DESCRIPTION:,} characters without NUL (got {len(description):,} "
+            "characters): record a longer text with run.log_text."
+        )
 
 
 def _labels(tags: object) -> Mapping[str, str]:
@@ -86,7 +101,18 @@ def _labels(tags: object) -> Mapping[str, str]:
             raise ConfigurationError(
                 f"a name in `tags` must be up to 250 letters, digits, spaces and _ - . : / (got {tag!r})."
             )
-    return {tag: str(value) for tag, value in tags.items()}
+        if tag.startswith(_RESERVED) or not tag.strip():
+            raise ConfigurationError(
+                f"a name in `tags` must not begin with overt. or mlflow., nor be blank (got {tag!r})."
+            )
+    labels = {tag: str(value) for tag, value in tags.items()}
+    for tag, text in labels.items():
+        if len(text) > _MOST_TAG_VALUE or "\0" in text:
+            raise ConfigurationError(
+                f"a value in `tags` must be up to {_MOST_TAG_VALUE:,} characters without NUL (got {len(text):,} "
+                f"characters for {tag!r}): record a longer text with run.log_text."
+            )
+    return labels
 
 
 def _is_normal_path(tag: str) -> bool:
