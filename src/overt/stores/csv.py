@@ -53,11 +53,11 @@ class CsvStore(JsonlStore):
         super().__init__(folder_beside(path))
         self.path = path
 
-    def _seal(self, state: RunState) -> None:
+    def _seal(self, state: RunState, *, is_news: bool) -> None:
         with lock(self.folder / ".table"):
             self._check_writable()
             replace(self.path, with_row(_content(self.path), _row(state), self.path))
-        super()._seal(state)  # last: a run that has its line is not sealed again
+        super()._seal(state, is_news=is_news)  # last: a run that has its line is not sealed again
 
     def _check_writable(self) -> None:
         """Raise if the table is marked as one that is not to be changed: replacing it would not ask."""

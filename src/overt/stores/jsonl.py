@@ -6,7 +6,7 @@
       runs.jsonl             what each run came to; of a run with several lines the last one counts
       artifacts/<run_id>/    its files, models among them
       records/<run_id>.jsonl everything that was recorded of it, each point of each metric, in the journal's format
-      open/<run_id>          empty: the run has no line yet, or says more by now than its line
+      open/<run_id>          the run has no line yet, or may say more by now than its line; "news": it does
 
 A line is added with one write, however many there are. Runs are delivered by as many processes at once as there are.
 """
@@ -59,6 +59,7 @@ from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
 FOLDERS = ("artifacts", "records", "open")
 PARENT_TAG = "mlflow.parentRunId"
+_NEWS = b"news"
 _REFUSED_BY_THE_FILE_SYSTEM = (errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 """What one record's own path is at fault for: "a" and "a/b", or a name longer than the file system takes."""
 
@@ -158,7 +159,7 @@ class JsonlStore:
             self._files.pop(run_id, None)  # another machine may have added to the run meanwhile
             if marker.exists():
                 with lock(self.folder / ".open"):
-                    self._seal(self._known(run_id).read())
+                    self._seal(self._known(run_id).read(), is_news=marker.exists() and marker.read_bytes() == _NEWS)
                     marker.unlink(missing_ok=True)
             self._files.pop(run_id, None)
 
@@ -320,16 +321,18 @@ class JsonlStore:
         self._marker(run_id).touch()
 
     def _change(self, run_id: str, change: Callable[[RunFile], object]) -> None:
-        """Make a change, and note that the run's line may not tell of it.
+        """Make a change, and note that the run's line may not tell of it, or, where it is known to be news, does not.
 
         The note is made first, since a change without it would never come to a line, and again afterwards, since
         another process may have sealed the run from what it had read before the change.
         """
         file = self._known(run_id)
         self._open(run_id)
-        change(file)
+        is_news = change(file)
         with lock(self.folder / ".open"):
             self._open(run_id)
+            if is_news:
+                self._marker(run_id).write_bytes(_NEWS)
 
     def _copy(self, source: Path, target: Path) -> None:
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -339,10 +342,10 @@ class JsonlStore:
         self._copy(source, target)
         file.add([model])
 
-    def _seal(self, state: RunState) -> None:
+    def _seal(self, state: RunState, *, is_news: bool) -> None:
         line = to_line(state, self._paths(state.spec.key))
         with lock(self.folder / ".lock"):
-            if not _is_last_line(line, self.lines):
+            if is_news or not _is_last_line(line, self.lines):  # all lines are read only where a run was repeated
                 append(self.lines, line, own=LINE_START)
 
     # -- all runs ------------------------------------------------------------------------------------------------------

@@ -373,11 +373,11 @@ def test_what_another_process_adds_while_a_run_is_sealed_is_listed(
     adds = threading.Thread(target=other.log_batch, args=(run_id, [Tag("theirs", "late")]))
     seal, records = store._seal, store.folder / "records" / f"{run_id}.jsonl"
 
-    def seals_from_what_it_read(state: RunState) -> None:
+    def seals_from_what_it_read(state: RunState, *, is_news: bool) -> None:
         adds.start()
         while b"theirs" not in records.read_bytes():
             time.sleep(0.001)
-        seal(state)
+        seal(state, is_news=is_news)
 
     monkeypatch.setattr(store, "_seal", seals_from_what_it_read)
     store.seal(run_id)
@@ -385,6 +385,19 @@ def test_what_another_process_adds_while_a_run_is_sealed_is_listed(
     assert [run.tags for run in JsonlStore(store.folder).iter_runs()] == [{"theirs": "late"}]
     other.seal(run_id)
     assert [line["tags"] for line in lines(store)] == [{}, {"theirs": "late"}]
+
+
+def test_a_line_is_added_without_reading_those_that_are_there(
+    store: JsonlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(line: bytes, path: Path) -> bool:
+        raise AssertionError(f"{path} was read to add a line to it")
+
+    monkeypatch.setattr(jsonl, "_is_last_line", reads)
+    run_id = sealed(store, "first")
+    store.log_batch(run_id, [Tag("a", "b")])
+    store.seal(run_id)
+    assert [line["tags"] for line in lines(store)] == [{}, {"a": "b"}]
 
 
 def test_a_run_that_is_delivered_again_has_no_second_line(store: JsonlStore, tmp_path: Path) -> None:
