@@ -396,7 +396,7 @@ def test_no_name_and_no_path_carries_a_secret_into_the_journal(tmp_path: Path) -
     run = Tracker(delivery="manual", keep_journal=True).start_run(secret, experiment=f"e {secret}", tags={secret: "t"})
     run.log_param(f"p {secret}", 1)
     run.log_metric(secret, 1.0)
-    run.log_metric(secret, 2.0, model=secret, dataset=secret)
+    run.log_metric(secret, 2.0, model=secret, dataset=f"{secret}#1")
     run.set_tag(f"t {secret}", "x")
     run.log_text("x", f"{secret}.txt")
     run.log_dataset([[1.0]], name=secret)

@@ -97,7 +97,7 @@ def test_the_best_run_is_a_listed_run(recorded: str) -> None:
     assert overt.best_run("train_loss", where="params.depth = '5'").name == "three"
     with pytest.raises(RunNotFound, match="did you mean f1_score"):
         overt.best_run("f1_scor")
-    with pytest.raises(ConfigurationError, match="say mode='max' or mode='min'"):
+    with pytest.raises(RunNotFound, match="none of 4 runs has the metric 'depth'"):
         overt.best_run("depth")
 
 
