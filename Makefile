@@ -46,7 +46,7 @@ demo: $(VENV)/.demo-stamp  ## Compare three classifiers on real data and look th
 test: $(VENV)/.test-stamp  ## Run the tests, but for the slow ones (ARGS="-k name" picks some)
 	$(call run-tests,$(VENV), and not slow)
 
-test-slow: $(VENV)/.test-stamp  ## Run the sweeps: every estimator, scikit-learn's own checks, worker processes, autolog
+test-slow: $(VENV)/.test-stamp  ## Run the slow tests: every estimator, scikit-learn's own checks, worker processes and ranks, autolog, examples
 	$(call run-tests,$(VENV), and slow)
 
 test-all: test test-slow  ## Run all tests

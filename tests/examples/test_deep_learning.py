@@ -15,7 +15,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-pytestmark = pytest.mark.usefixtures("sqlite_uri")  # with MLflow's schema: that a script makes it is seen of the demo
+# with MLflow's schema: that a script makes it is seen of the demo
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sqlite_uri")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEADLINE = {"confusion_matrix.json", "confusion_matrix.png", "classification_report.json", "roc_curve.png"}

@@ -18,7 +18,7 @@ pytest.importorskip("lightning")
 from overt.journal.reader import iter_heads, iter_records
 from overt.records import Metric, RunEnd, Tag
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 PARTS = """
     import logging, os, sys, warnings

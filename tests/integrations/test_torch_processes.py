@@ -17,7 +17,7 @@ pytest.importorskip("wrapt")
 from overt.journal.reader import iter_heads, iter_records
 from overt.records import Metric, Model, Param, RunEnd
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SCRIPT = """
     import json, os, sys
