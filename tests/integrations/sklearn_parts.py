@@ -53,7 +53,8 @@ def _fitted(wrap: Callable[[Any], Any], subject: Subject) -> tuple[Any, dict[str
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = wrap(clone(subject.estimator))
-        estimator.fit(subject.X, subject.y, **subject.fit_params)
+        data = (subject.X,) if subject.y is None else (subject.X, subject.y)  # some take no y at all
+        estimator.fit(*data, **subject.fit_params)
         outputs = _outputs(estimator, subject.X)
     return estimator, outputs, {_said(warning) for warning in caught}
 
