@@ -54,7 +54,7 @@ from overt.records import (
 from overt.stores.appending import append, copy, is_partial, lock
 from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
-from overt.stores.runfile import RunFile, RunState, iter_lines, iter_points, read_state
+from overt.stores.runfile import RunFile, RunState, count_damaged, iter_lines, iter_points, read_state
 from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
 FOLDERS = ("artifacts", "records", "open")
@@ -197,10 +197,16 @@ class JsonlStore:
         ------
         RunNotFound
             When there is no such run.
+
+        Warns
+        -----
+        OvertWarning
+            When something that was recorded of it can no longer be read.
         """
         with _errors_of_files():
             if not self._record_path(run_id).exists():
                 return self._read_line_alone(run_id)
+            self._warn_of_damage(run_id)
             state, place = read_state(self._record_path(run_id)), self._artifacts(run_id)
             return RunDetails(
                 run=_summary(state),
@@ -347,6 +353,18 @@ class JsonlStore:
         with lock(self.folder / ".lock"):
             if is_news or not _is_last_line(line, self.lines):  # all lines are read only where a run was repeated
                 append(self.lines, line, own=LINE_START)
+
+    def _warn_of_damage(self, run_id: str) -> None:
+        path = self._record_path(run_id)
+        is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
+        n_damaged = 0 if is_growing else count_damaged(path)
+        if n_damaged:
+            warnings.warn(
+                f"{n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is missing: "
+                "it was cut off or changed. A copy of the store from before has it",
+                OvertWarning,
+                stacklevel=3,
+            )
 
     # -- all runs ------------------------------------------------------------------------------------------------------
 

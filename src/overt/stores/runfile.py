@@ -187,6 +187,20 @@ def iter_points(path: Path) -> Iterator[Metric]:
                 yield record
 
 
+def count_damaged(path: Path) -> int:
+    """How many lines say nothing, one that was cut off at the end of the file included."""
+    n_damaged = 0
+    with open_regular(path) as file:
+        while line := file.readline(LONGEST_LINE_BYTES):
+            try:
+                decode(line)
+            except BadLine:
+                n_damaged += 1
+            else:
+                n_damaged += not line.endswith(b"\n")
+    return n_damaged
+
+
 def iter_lines(path: Path) -> Iterator[Record | SegmentHead]:
     """What each whole line says; a damaged one says nothing."""
     with open_regular(path) as file:

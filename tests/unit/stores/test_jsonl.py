@@ -400,6 +400,18 @@ def test_a_line_is_added_without_reading_those_that_are_there(
     assert [line["tags"] for line in lines(store)] == [{}, {"a": "b"}]
 
 
+def test_a_record_that_was_cut_off_is_said(store: JsonlStore) -> None:
+    run_id = created(store)
+    store.log_batch(run_id, [Tag("first", "1"), Tag("last", "2")])
+    store.finish(run_id, "FINISHED", NOW_MS + 1_000)
+    store.seal(run_id)
+    assert store.read_run(run_id).run.tags == {"first": "1", "last": "2"}
+    records = store.folder / "records" / f"{run_id}.jsonl"
+    records.write_bytes(records.read_bytes()[:-60])
+    with pytest.warns(OvertWarning, match=r"1 line\(s\) of .* cannot be read, so something .* is missing"):
+        assert store.read_run(run_id).run.tags == {"first": "1"}
+
+
 def test_a_run_that_is_delivered_again_has_no_second_line(store: JsonlStore, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "report.json").write_text("{}")
