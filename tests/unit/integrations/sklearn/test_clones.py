@@ -374,3 +374,10 @@ def test_threads_with_a_run_each_share_an_origin_and_fill_each_their_own(runs: R
     for thread in threads:
         thread.join()
     assert sorted((run.name, len(rows(run))) for run in runs) == [("a", 6), ("b", 6)]
+
+
+def test_a_pickle_that_is_kept_has_nothing_of_what_is_configured() -> None:
+    overt.configure(store="postgresql://me:hunter2@nowhere/runs", delivery="manual")
+    kept = pickle.dumps(clone(TrackedEstimator(LogisticRegression())))
+    assert b"hunter2" not in kept
+    assert b"nowhere" not in kept
