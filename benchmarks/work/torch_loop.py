@@ -7,7 +7,6 @@ hook.
 """
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -127,7 +126,10 @@ size = min(SIZES, key=lambda size: abs(bare_step_s(size, 40) - 1e-6 * step_us))
 steps = max(20, int(SECONDS / (1e-6 * step_us)))
 given = arguments(*size, steps)
 series = dict.fromkeys("train_loss val_loss val_accuracy lr n_steps samples_per_second epoch_seconds".split(), EPOCHS)
-series["train_loss_step"] = EPOCHS * steps if side != "overt-functional" else math.ceil(EPOCHS * steps / 10)
+if side == "overt-functional":  # every tenth step, and the first of each pass
+    series["train_loss_step"] = len({*range(0, EPOCHS * steps, 10), *range(0, EPOCHS * steps, steps)})
+else:
+    series["train_loss_step"] = EPOCHS * steps
 expect: dict[str, object] = {}
 
 
