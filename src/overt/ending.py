@@ -81,9 +81,17 @@ def _ended(run: Run) -> None:
         dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
     if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
         took_s = (clock.now_ms() - run.spec.started_ms) / 1000
-        scores = [f"{name} {value:.4g}" for name, value in run.metrics.items() if not name.endswith("_seconds")]
-        shown = ", ".join([f"{took_s:.1f} s", *scores[:3]])
+        scores = sorted((item for item in run.metrics.items() if not item[0].endswith("_seconds")), key=_shown_late)
+        shown = ", ".join([f"{took_s:.1f} s", *(f"{name} {value:.4g}" for name, value in scores[:3])])
         say(f"run {run.name} {run.status} ({shown})")
+
+
+def _shown_late(score: tuple[str, float]) -> int:
+    """Scores of the training set say least of a model, and a fold's less than the mean of all."""
+    name, _ = score
+    if name.startswith("training_"):
+        return 2
+    return 1 if name.startswith("cv_") and not name.startswith("cv_mean_") else 0
 
 
 def _at_exit() -> None:

@@ -529,3 +529,17 @@ def test_params_given_at_the_start_are_recorded_as_those_given_later(captured: l
     with overt.start_run() as later:
         later.log_params(nested)
     assert captured[0].params == captured[1].params == {"sub.lr": "0.1", "sub.api_key": "[redacted]", "depth": "3"}
+
+
+# -- what is printed ---------------------------------------------------------------------------------------------------
+
+
+def test_the_end_line_shows_what_says_most_of_a_model_first(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.delenv("OVERT_QUIET", raising=False)
+    with Tracker(store=MemoryStore(), delivery="inline").start_run("forest") as run:
+        run.log_metrics({"fit_seconds": 0.5, "training_accuracy": 1.0, "cv_accuracy": 0.93})
+        run.log_metrics({"cv_mean_accuracy": 0.951234, "cv_std_accuracy": 0.02, "val_loss": 0.3})
+    started, ended = capsys.readouterr().err.splitlines()
+    assert started.startswith("overt: run forest in experiment ")
+    assert ended.startswith("overt: run forest FINISHED (")
+    assert ended.endswith(" s, cv_mean_accuracy 0.9512, val_loss 0.3, cv_accuracy 0.93)")
