@@ -334,6 +334,28 @@ def test_a_trail_is_told_though_the_files_are_out_of_reach(uri: str, tmp_path: P
     assert "No such" in str(away.value)
 
 
+def test_a_model_that_mlflow_has_loaded_is_still_the_one_that_was_recorded(uri: str) -> None:
+    run = tree(1)
+    overt.register(run, "fraud")
+    mlflow.sklearn.load_model("models:/fraud/1")
+    mlflow.sklearn.load_model(run.model_uri)
+    place = Path(MlflowClient(uri).get_logged_model(run.model_uri.rpartition("/")[2]).artifact_location)
+    note = place / "registered_model_meta"
+    assert note.is_file(), "MLflow leaves nothing beside the model any more: fetch_model need not look for it"
+
+    assert (overt.load_model("fraud/1").predict(X_TEST) == overt.load_model(run).predict(X_TEST)).all()
+    trail = overt.audit.trail("fraud/1")
+    assert trail.files
+    assert not any(file.is_changed for file in trail.files)
+    assert note.is_file(), "the store itself is not ours to clean"
+
+    note.unlink()
+    (note / "hidden").mkdir(parents=True)
+    (note / "hidden" / "code.py").write_text("raise SystemExit")
+    with pytest.raises(ModelRefused, match="not recorded with it"):
+        overt.load_model("fraud/1")
+
+
 @pytest.mark.filterwarnings("ignore:no SHA-256 was recorded")
 def test_what_mlflow_cannot_load_is_refused_in_one_sentence(uri: str) -> None:
     run = tree(1)

@@ -33,6 +33,9 @@ PROMOTION_TAG = "overt.promotion."
 LATEST = "latest"  # no alias: MLflow and overt refuse to call one so
 _PROMOTION = re.compile(rf"{re.escape(PROMOTION_TAG)}(.+)\.(\d+)")
 _MODEL_IN_SOURCE = re.compile(r"models:/(?P<id>m-\w+)|.*/models/(?P<place>m-\w+)/artifacts/?", re.DOTALL)
+_NOTE_OF_A_READER = "registered_model_meta"
+"""What MLflow's own loader leaves beside the files of a model that it does not have to copy, in the store itself: the
+name and version under which it was asked for. Nothing reads it when a model is loaded from a folder."""
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -160,7 +163,11 @@ class MlflowRegistry(MlflowQuery):
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=location, dst_path=str(folder), tracking_uri=self._uri
             )
-        return FetchedModel(uri, Path(path), recorded_digests(logged) if logged else None)
+        digests = recorded_digests(logged) if logged else None
+        note = Path(path, _NOTE_OF_A_READER)
+        if note.is_file() and _NOTE_OF_A_READER not in (digests or {}):
+            note.unlink()
+        return FetchedModel(uri, Path(path), digests)
 
     def load_code(self, fetched: FetchedModel, flavor: str) -> Any:
         """Load a fetched model by its flavor's own loader, which may run any code that the model brings along.
