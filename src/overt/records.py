@@ -244,7 +244,7 @@ Batchable = Metric | Param | Tag | Dataset
 # -- what can be read back ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunSummary:
     """A run as a store lists it, whoever recorded it.
 
@@ -268,6 +268,10 @@ class RunSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        who = f"id={self.id!r}, name={self.name!r}, experiment={self.experiment!r}, status={self.status!r}"
+        return f"RunSummary({who}, n_metrics={len(self.metrics)}, n_params={len(self.params)})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

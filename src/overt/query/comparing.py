@@ -165,8 +165,11 @@ def compare_runs(store: QueryStore, runs: Sequence[Run | RunSummary | str]) -> C
         When they are fewer than two different ones.
     """
     ids = [run_id_of(store, run) for run in runs]
-    if len(set(ids)) < 2 or len(set(ids)) < len(ids):
-        raise ConfigurationError(f"to compare takes two runs or more, each once (got {', '.join(ids) or 'none'}).")
+    twice = next((run_id for position, run_id in enumerate(ids) if run_id in ids[:position]), None)
+    if twice is not None:
+        raise ConfigurationError(f"to compare takes different runs, and run {twice} was named twice: leave one out.")
+    if len(ids) < 2:
+        raise ConfigurationError(f"to compare takes two runs or more (got {', '.join(ids) or 'none'}).")
     found = [store.read_run(run_id) for run_id in ids]
     notes: list[str] = []
     return Comparison(

@@ -101,6 +101,11 @@ def test_the_best_run_is_a_listed_run(recorded: str) -> None:
         overt.best_run("depth")
 
 
+def test_a_run_that_is_printed_says_which_it_is_and_not_all_that_it_holds() -> None:
+    run = RunSummary("1", "forest", "e", "FINISHED", 1, params={"a": "1", "b": "2"}, metrics={"loss": 0.5})
+    assert repr(run) == "RunSummary(id='1', name='forest', experiment='e', status='FINISHED', n_metrics=1, n_params=2)"
+
+
 def test_a_listed_run_is_shown_in_a_notebook_with_nothing_of_it_able_to_act() -> None:
     run = RunSummary("1", "<script>x</script>", "e", "FINISHED", 1, params={"<b>": "&"}, metrics={"loss": 0.5})
     shown = run._repr_html_()
