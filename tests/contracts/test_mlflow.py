@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import FileInfo
 
-from overt.errors import StoreUnavailable
+from overt.errors import StoreRejected, StoreUnavailable
 from overt.records import Metric, RunSpec
 from overt.stores.mlflow.connection import connect
 from overt.stores.mlflow.names import from_mlflow
@@ -43,6 +43,20 @@ class TestSqlite(MlflowContract):
     @pytest.fixture
     def store(self, database: MlflowClient) -> MlflowStore:
         return MlflowStore(database, database.tracking_uri)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_of_a_deleted_experiment_it_is_said_how_to_take_it_back(database: MlflowClient, is_known: bool) -> None:
+    store, name = MlflowStore(database, database.tracking_uri), f"gone {is_known}"
+    experiment_id = database.create_experiment(name)
+    if is_known:
+        store.create_run(RunSpec("cd" * 16, "before", name, 1_700_000_000_000))
+    database.delete_experiment(experiment_id)
+    for _ in range(2):
+        with pytest.raises(StoreRejected, match=f"mlflow experiments restore --experiment-id {experiment_id}"):
+            store.create_run(RunSpec("ef" * 16, "after", name, 1_700_000_000_000))
+    database.restore_experiment(experiment_id)
+    assert store.create_run(RunSpec("ef" * 16, "after", name, 1_700_000_000_000))
 
 
 def test_a_damaged_database_is_away_and_refuses_nothing(empty_mlflow_database: Path, tmp_path: Path) -> None:

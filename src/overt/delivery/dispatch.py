@@ -184,7 +184,7 @@ class Dispatch:
 
     def _on_trouble(self, trouble: Trouble) -> None:
         if trouble.is_refusal:
-            self.warn(f"{trouble.text}. The journal keeps it: {self._base}")
+            self.warn(f"{trouble.text.rstrip('.')}. The journal keeps it: {self._base}")
         else:
             self.warn(
                 f"the store does not take records now ({trouble.text}). Training goes on; everything is kept in "

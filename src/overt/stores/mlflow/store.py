@@ -201,7 +201,12 @@ class MlflowStore:
 
     def _create_run(self, experiment_id: str, spec: RunSpec, tags: dict[str, str]) -> str:
         name = tags.get("mlflow.runName", spec.name)  # MLflow refuses two that differ
-        run = self._client.create_run(experiment_id, start_time=spec.started_ms, tags=tags, run_name=name)
+        try:
+            run = self._client.create_run(experiment_id, start_time=spec.started_ms, tags=tags, run_name=name)
+        except MlflowException:
+            if self._experiments.pop(spec.experiment, None) is not None:
+                self._experiment_id(spec.experiment)  # if it was deleted since it was asked for, this says so
+            raise
         run_id = str(run.info.run_id)
         self._known[run_id] = _Known(experiment_id, tags=tags)
         return run_id
