@@ -41,7 +41,12 @@ def open_query(uri: str) -> QueryStore:
         check_installed(uri)
         from overt.stores.mlflow.registry import MlflowRegistry
 
-        return MlflowRegistry.open(uri)
+        try:
+            return MlflowRegistry.open(uri)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"{error}. See that it runs, or name another store with store=, --store or OVERT_STORE"
+            ) from error
     store = open_store(uri)
     if not isinstance(store, QueryStore):
         raise ConfigurationError(f"{public_name(uri)} takes runs and lists none ({type(store).__name__}).")

@@ -6,12 +6,10 @@ The counterpart of :mod:`overt.stores.mlflow.store`: whatever that had to spell 
 from __future__ import annotations
 
 import math
-import os
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,11 +26,11 @@ from overt.journal.codec import is_key, is_safe_path
 from overt.records import Metric, RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
-from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
+from overt.stores.mlflow.environment import BRIEF, QUIET, client_is
 from overt.stores.mlflow.names import digest, from_mlflow, to_mlflow
 from overt.stores.mlflow.store import KEY_TAG
 from overt.stores.protocols import QueryStore, SearchStore
-from overt.stores.uri import public_name
+from overt.stores.uri import is_database, public_name
 
 PAGE_RUNS = 200
 """Runs asked for at a time; each comes with all its params, tags and last values."""
@@ -61,8 +59,18 @@ class MlflowQuery:
 
     @classmethod
     def open(cls, uri: str) -> Self:
-        """Connect to ``uri``; :func:`overt.query.finding.open_query` has seen that something is there."""
-        return cls(connect(uri), uri)
+        """Connect to ``uri``; :func:`overt.query.finding.open_query` has seen that something is there.
+
+        Raises
+        ------
+        StoreUnavailable
+            When a database or server does not answer within seconds: by itself MLflow would try for minutes.
+        """
+        client = connect(uri)
+        if not is_database(uri):
+            with translated_errors(uri), client_is(*BRIEF):
+                client.search_experiments(max_results=1)
+        return cls(client, uri)
 
     def iter_runs(
         self, *, experiment: str | None = None, name: str | None = None, prefix: str | None = None
@@ -154,7 +162,7 @@ class MlflowQuery:
             raise ArtifactNotFound(f"no file of a run has such a path: {path!r}")
         folder, _, _ = path.rpartition("/")
         self._found(lambda: self._client.get_run(run_id), f"there is no run {run_id}")
-        with translated_errors(self._uri), quiet(), tempfile.TemporaryDirectory(prefix="overt-") as place:
+        with translated_errors(self._uri), client_is(*QUIET), tempfile.TemporaryDirectory(prefix="overt-") as place:
             if not any(entry.path == path for entry in self._client.list_artifacts(run_id, folder or None)):
                 raise ArtifactNotFound(f"run {run_id} has no file {path}")
             return Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
@@ -225,7 +233,7 @@ class MlflowQuery:
     def _flavors(self, logged: LoggedModel) -> tuple[str, ...]:
         """The ways to load a model, from its MLmodel file; none, and a warning, where that cannot be read from here."""
         try:
-            with quiet(), tempfile.TemporaryDirectory(prefix="overt-") as folder:
+            with client_is(*QUIET), tempfile.TemporaryDirectory(prefix="overt-") as folder:
                 path = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{logged.artifact_location}/MLmodel", dst_path=folder, tracking_uri=self._uri
                 )
@@ -239,20 +247,6 @@ class MlflowQuery:
                 stacklevel=2,
             )
             return ()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Have MLflow draw no progress bars during the block, unless the user asked for them."""
-    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = CLIENT_ENVIRONMENT[name]
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
 
 
 # -- what is asked, in MLflow's words ----------------------------------------------------------------------------------
