@@ -16,7 +16,7 @@ from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
 from overt.records import RunSummary
 from overt.run import Run
 from overt.settings import Settings, configured, resolve_settings
-from overt.stores.protocols import QueryStore, RegistryStore, Store
+from overt.stores.protocols import QueryStore, RegistryStore, RestoringStore, Store
 from overt.stores.uri import check_installed, folder_beside, is_mlflow, light_path, open_store, public_name
 
 _LISTED = 5
@@ -138,8 +138,10 @@ def find_run(store: QueryStore, name: str) -> str:
     if (numbered := _NUMBERED.fullmatch(name)) and isinstance(store, RegistryStore):
         with suppress(RunNotFound):  # a name with a slash in it is rather a run's
             return store.aliased_run_id(*numbered.groups())
+    deletion = store.deletion_of(name) if name and isinstance(store, RestoringStore) else None
     raise RunNotFound(
-        f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
+        deletion
+        or f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
     )
 
 

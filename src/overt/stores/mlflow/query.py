@@ -17,7 +17,7 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow import entities as mlflow_entities
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, ViewType
 from mlflow.exceptions import MlflowException
 
 from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound
@@ -29,7 +29,7 @@ from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.environment import BRIEF, QUIET, client_is
 from overt.stores.mlflow.names import digest, from_mlflow, to_mlflow
 from overt.stores.mlflow.store import KEY_TAG
-from overt.stores.protocols import QueryStore, SearchStore
+from overt.stores.protocols import QueryStore, RestoringStore, SearchStore
 from overt.stores.uri import is_database, public_name
 
 PAGE_RUNS = 200
@@ -85,15 +85,28 @@ class MlflowQuery:
         experiments = self._experiments(experiment)
         with translated_errors(self._uri):
             if name is not None:
-                found = self._search(experiments, f"attributes.run_name LIKE '{_pattern(name)}'")
-                yield from (run for run in found if run.name == name)
+                yield from self._called(experiments, name)
             elif prefix is not None:
-                by_id = self._search(experiments, f"attributes.run_id LIKE '{_pattern(prefix)}%'")
-                by_key = self._search(experiments, f"tags.`{KEY_TAG}` LIKE '{_pattern(prefix)}%'")
-                begun_so = {run.id: run for run in (*by_id, *by_key) if _begins(run, prefix)}
-                yield from sorted(begun_so.values(), key=lambda run: -run.started_ms)
+                yield from self._begun_so(experiments, prefix)
             else:
                 yield from self._search(experiments, "")
+
+    def deletion_of(self, name: str) -> str | None:
+        """That the newest deleted run of this id, key or name is deleted, and how to take it back; None without one."""
+        every = self._experiments(None, ViewType.ALL)
+        with translated_errors(self._uri):
+            found = self._begun_so(every, name, ViewType.DELETED_ONLY) or self._called(
+                every, name, ViewType.DELETED_ONLY
+            )
+            run = next(iter(found), None)
+            if run is None:
+                return None
+            experiment = self._client.get_experiment(self._client.get_run(run.id).info.experiment_id)
+            what, restoring = f"run {run.id} ({run.name}) is", f"runs restore --run-id {run.id}"
+            if experiment.lifecycle_stage == "deleted":  # its runs go with it, and come back with it
+                what = f"run {run.id} ({run.name}) and its experiment {run.experiment!r} are"
+                restoring = f"experiments restore --experiment-id {experiment.experiment_id}"
+            return f"{what} deleted in MLflow; to take it back: mlflow {restoring}"
 
     def search_runs(
         self,
@@ -179,13 +192,13 @@ class MlflowQuery:
                     raise
         raise RunNotFound(f"{absence} in {public_name(self._uri)}")
 
-    def _experiments(self, name: str | None) -> dict[str, str]:
+    def _experiments(self, name: str | None, view: int = ViewType.ACTIVE_ONLY) -> dict[str, str]:
         """Names of the experiments that are not deleted, by id; of one alone if it is named."""
         names: dict[str, str] = {}
         token: str | None = None
         with translated_errors(self._uri):
             while token != "":
-                page = self._client.search_experiments(page_token=token)
+                page = self._client.search_experiments(view_type=view, page_token=token)
                 names |= {experiment.experiment_id: experiment.name for experiment in page}
                 token = page.token or ""
         if name is None:
@@ -196,8 +209,28 @@ class MlflowQuery:
             raise RunNotFound(f"there is no experiment {name!r} in {place}; there is {_listed(names.values())}")
         return chosen
 
+    def _called(
+        self, experiments: Mapping[str, str], name: str, view: int = ViewType.ACTIVE_ONLY
+    ) -> Iterator[RunSummary]:
+        found = self._search(experiments, f"attributes.run_name LIKE '{_pattern(name)}'", view=view)
+        return (run for run in found if run.name == name)
+
+    def _begun_so(
+        self, experiments: Mapping[str, str], prefix: str, view: int = ViewType.ACTIVE_ONLY
+    ) -> list[RunSummary]:
+        by_id = self._search(experiments, f"attributes.run_id LIKE '{_pattern(prefix)}%'", view=view)
+        by_key = self._search(experiments, f"tags.`{KEY_TAG}` LIKE '{_pattern(prefix)}%'", view=view)
+        begun_so = {run.id: run for run in (*by_id, *by_key) if _begins(run, prefix)}
+        return sorted(begun_so.values(), key=lambda run: -run.started_ms)
+
     def _search(
-        self, experiments: Mapping[str, str], condition: str, *, order: Sequence[str] = (), limit: int | None = None
+        self,
+        experiments: Mapping[str, str],
+        condition: str,
+        *,
+        order: Sequence[str] = (),
+        limit: int | None = None,
+        view: int = ViewType.ACTIVE_ONLY,
     ) -> Iterator[RunSummary]:
         """Runs page by page, at most ``limit``; MLflow's own order comes last: newest first, then by id."""
         token: str | None = None
@@ -205,7 +238,7 @@ class MlflowQuery:
         while experiments and left > 0 and token != "":
             most = int(min(PAGE_RUNS, left))
             page = self._client.search_runs(
-                list(experiments), condition, max_results=most, order_by=list(order), page_token=token
+                list(experiments), condition, view, max_results=most, order_by=list(order), page_token=token
             )
             yield from (_summary(run, experiments[run.info.experiment_id]) for run in page)
             left -= len(page)
@@ -349,5 +382,5 @@ def _conforms(query: MlflowQuery) -> QueryStore:
     return query
 
 
-def _searches(query: MlflowQuery) -> SearchStore:
-    return query
+def _searches(query: MlflowQuery) -> tuple[SearchStore, RestoringStore]:
+    return query, query
