@@ -63,6 +63,16 @@ def test_of_a_deleted_run_is_said_that_it_is_and_what_takes_it_back(train: Train
         trail(run_id)
 
 
+def test_a_models_name_alone_is_answered_with_its_versions(train: Train) -> None:
+    overt.register(train(1), "flowers", alias="champion")
+    overt.register(train(2), "flowers")
+    with pytest.raises(RunNotFound) as raised:
+        trail("flowers")
+    assert str(raised.value) == (
+        "'flowers' is a registered model, so name one of its versions: flowers@champion, flowers/2, flowers/1"
+    )
+
+
 def test_a_champions_trail_holds_all_that_made_it(train: Train) -> None:
     overt.register(train(1), "flowers", alias="challenger")
     overt.promote("flowers", "challenger", "champion", if_better="f1_score")

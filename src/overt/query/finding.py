@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from overt.ending import wait_for_store
-from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
+from overt.errors import ConfigurationError, ModelNotFound, RunNotFound, StoreUnavailable
 from overt.records import RunSummary
 from overt.run import Run
 from overt.settings import Settings, configured, resolve_settings
@@ -138,11 +138,25 @@ def find_run(store: QueryStore, name: str) -> str:
     if (numbered := _NUMBERED.fullmatch(name)) and isinstance(store, RegistryStore):
         with suppress(RunNotFound):  # a name with a slash in it is rather a run's
             return store.aliased_run_id(*numbered.groups())
-    deletion = store.deletion_of(name) if name and isinstance(store, RestoringStore) else None
+    if name and isinstance(store, RestoringStore) and (deletion := store.deletion_of(name)):
+        raise RunNotFound(deletion)
+    if versions := _versions(store, name):
+        raise RunNotFound(f"{name!r} is a registered model, so name one of its versions: {', '.join(versions)}")
     raise RunNotFound(
-        deletion
-        or f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
+        f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
     )
+
+
+def _versions(store: QueryStore, name: str) -> list[str]:
+    """What the newest versions of a registered model are called: those that have an alias first by that."""
+    if not name or not isinstance(store, RegistryStore):
+        return []
+    try:
+        newest = list(islice(store.iter_versions(name), _LISTED))
+    except ModelNotFound:
+        return []
+    aliases = [f"{name}@{alias}" for version in newest for alias in version.aliases]
+    return aliases + [f"{name}/{version.version}" for version in newest]
 
 
 def _candidates(store: QueryStore, name: str) -> list[RunSummary]:
