@@ -145,6 +145,7 @@ class Run:
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = dict(spec.tags)
         self._series: dict[str, Series] = {}
+        self._models: dict[str, None] = {}
         self._top_steps = dict(top_steps or {})
         self._deferred: list[DeferredPoint] = []
         self._end: RunEnd | None = None
@@ -285,12 +286,18 @@ class Run:
         epoch : int, optional
             Pass over the data, for a series that has one value per epoch: it becomes the step.
         model, dataset : str, optional
-            Names of a model and ``name#digest`` of a dataset recorded in this run, which the value is a score of.
+            Name of a model that this run has logged before, and ``name#digest`` of a dataset, of one that the run has
+            logged or of one of your own: what the value is a score of.
 
         Raises
         ------
         RecordError
             For a value that is no number, and a dataset that is no ``name#digest``.
+
+        Warns
+        -----
+        OvertWarning
+            When ``model`` names none that was logged before: in MLflow the value is a score of no model.
         """
         is_deferred = type(value) is not float and is_tensor(value)
         if type(value) is not float and not is_deferred:
@@ -306,6 +313,8 @@ class Run:
                 series = self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
         if model is not None or dataset is not None:
             model = model and recorded_name("log_metric", model)
+            if model and model not in self._models:
+                self._warn_of_unknown_model(model)
             dataset = dataset and recorded_dataset(dataset)
         if is_deferred:
             self._defer(series, value, step, model, dataset)
@@ -632,6 +641,7 @@ class Run:
                 register_as=register_as,
             )
         )
+        self._models[name] = None
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
@@ -756,6 +766,18 @@ class Run:
 
     def _record(self, record: Record) -> None:
         self._append(encode(record))
+
+    def _warn_of_unknown_model(self, model: str) -> None:
+        """Say it where all models are known here: an earlier attempt, another process or MLflow may have logged it."""
+        is_known_here = (
+            not self.is_null and self._writer.attempt.number == 1 and not (self.is_inherited or self.is_taken_over)
+        )
+        if is_known_here and not self.spec.joined_run_id:
+            there = ", ".join(map(repr, self._models)) or "none"
+            self.warn(
+                f"model={model!r} names no model that run {self.name} logged before its scores, so in MLflow they "
+                f"belong to none; there is {there}. log_model comes first"
+            )
 
     def _defer(self, series: Series, tensor: Any, step: int | None, model: str | None, dataset: str | None) -> None:
         """Record a value that stays on its device until it is read with others."""
