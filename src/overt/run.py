@@ -32,6 +32,7 @@ from overt.journal.series import Series
 from overt.journal.writer import Writer
 from overt.loops import Loops
 from overt.models.files import ModelFiles
+from overt.naming import check_model_name
 from overt.records import (
     Artifact,
     Dataset,
@@ -48,6 +49,7 @@ from overt.records import (
     Status,
     Tag,
 )
+from overt.stores.uri import light_path
 from overt.validation import (
     TRACEBACK_FILE,
     recorded_cell,
@@ -615,9 +617,25 @@ class Run:
             What ``runs:/<run id>/<name>`` resolves.
         register_as : str, optional
             Registered model that it becomes a version of.
+
+        Raises
+        ------
+        RecordError
+            For a name that is no text, or one that no artifact can have.
+        ConfigurationError
+            For a ``register_as`` that MLflow does not take.
+
+        Warns
+        -----
+        OvertWarning
+            When ``register_as`` is given and the store is one of plain files, which has no registered models.
         """
         name = recorded_path("log_model", name)
-        register_as = None if register_as is None else recorded_name("log_model", register_as)
+        if register_as is not None:
+            check_model_name(register_as, argument="register_as")
+            register_as = recorded_name("log_model", register_as)
+            if self.spec.store and light_path(self.spec.store) is not None:
+                self.warn(f"register_as={register_as!r} registers nothing: registered models need an MLflow store")
         files: list[Artifact] = []
         for path, content in model.files.items():
             blob = self._kept(f"{name}/{path}", lambda content=content: self._writer.store_bytes(content))  # type: ignore[misc]

@@ -186,6 +186,18 @@ def test_a_score_of_a_model_that_was_not_logged_is_recorded_and_said_once(run: R
         run.log_metric("f1", 0.6, model="smal")
 
 
+def test_what_mlflow_takes_for_no_registered_model_is_refused_at_once(run: Run, stored: MemoryRun) -> None:
+    with pytest.raises(overt.errors.ConfigurationError, match="`register_as` must be a name of up to 250 characters"):
+        run.log_model(ModelFiles("mine", {"a.bin": b"a"}, {}, {}), register_as="fraud\ndetector")
+    assert stored.models == {}
+
+
+def test_where_there_are_no_registered_models_register_as_is_said_to_do_nothing(tmp_path: Path) -> None:
+    overt.configure(store=f"jsonl:{tmp_path / 'experiments'}", delivery="manual")
+    with overt.start_run() as run, pytest.warns(overt.OvertWarning, match="^register_as='fraud' registers nothing: "):
+        run.log_model(ModelFiles("mine", {"a.bin": b"a"}, {}, {}), register_as="fraud")
+
+
 def test_names_of_models_and_datasets_survive_half_surrogates(run: Run, stored: MemoryRun) -> None:
     run.log_metric("f1", 0.5, model="m\ud800", dataset="d\ud800#1")
     assert (stored.history[0].model, stored.history[0].dataset) == ("m?", "d?#1")
