@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ from overt.errors import (
     ArtifactNotFound,
     ModelNotFound,
     OvertError,
-    OvertWarning,
     RunNotFound,
     StoreRejected,
     StoreUnavailable,
@@ -51,6 +49,7 @@ from overt.records import (
     StoredFile,
     StoredModel,
 )
+from overt.say import warn
 from overt.stores.appending import append, copy, is_partial, lock
 from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
@@ -359,11 +358,9 @@ class JsonlStore:
         is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
         n_damaged = 0 if is_growing else count_damaged(path)
         if n_damaged:
-            warnings.warn(
+            warn(
                 f"{n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is missing: "
-                "it was cut off or changed. A copy of the store from before has it",
-                OvertWarning,
-                stacklevel=3,
+                "it was cut off or changed. A copy of the store from before has it"
             )
 
     # -- all runs ------------------------------------------------------------------------------------------------------
@@ -424,11 +421,9 @@ def read_lines(path: Path) -> Iterator[RunSummary]:
     if bad:
         number, reason = bad[0]
         others = f", and so are {len(bad) - 1} more" if len(bad) > 1 else ""
-        warnings.warn(
+        warn(
             f"line {number} of {path} is left out, since it is no run: {reason}{others}. A line that was cut off goes "
-            "when the next run is recorded there; any other is yours to mend or remove",
-            OvertWarning,
-            stacklevel=2,
+            "when the next run is recorded there; any other is yours to mend or remove"
         )
 
 

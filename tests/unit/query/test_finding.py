@@ -100,3 +100,15 @@ def test_a_server_that_says_nothing_is_told_so(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(StoreUnavailable, match=rf"^http://127.0.0.1:{port} does not answer \(timed out\)\. See"):
             overt.load_model("m@champion", store=f"http://127.0.0.1:{port}")
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
+
+
+@pytest.mark.parametrize("store", ["jsonl:.", "csv:table.csv"])
+def test_a_warning_of_what_was_read_points_at_the_line_that_asked(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.jsonl").write_text("no run\n")
+    Path("table.csv").write_text("timestamp,experiment\nnever,e\n")
+    with pytest.warns(overt.OvertWarning, match="is left out, since it is no run") as told:
+        overt.runs(store=store)
+    assert [warning.filename for warning in told] == [__file__]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -20,10 +19,11 @@ from mlflow import entities as mlflow_entities
 from mlflow.entities import LoggedModel, LoggedModelStatus, ViewType
 from mlflow.exceptions import MlflowException
 
-from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound
+from overt.errors import ArtifactNotFound, RunNotFound
 from overt.filters import Condition, Entity, Order
 from overt.journal.codec import is_key, is_safe_path
 from overt.records import Metric, RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
+from overt.say import warn
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.environment import BRIEF, QUIET, client_is
@@ -273,11 +273,9 @@ class MlflowQuery:
                 return tuple(sorted(yaml.safe_load(Path(path).read_text("utf-8"))["flavors"]))
         except Exception as error:  # noqa: BLE001  it may lie anywhere and hold anything; the run is shown all the same
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            warnings.warn(
+            warn(
                 f"what model {logged.name} is cannot be read from here, so nothing but pyfunc is known to load it "
-                f"({reason}). Its files are to be in {logged.artifact_location}",
-                OvertWarning,
-                stacklevel=2,
+                f"({reason}). Its files are to be in {logged.artifact_location}"
             )
             return ()
 
