@@ -53,7 +53,7 @@ from overt.say import warn
 from overt.stores.appending import append, copy, is_partial, lock
 from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
-from overt.stores.runfile import RunFile, RunState, count_damaged, iter_lines, iter_points, read_state
+from overt.stores.runfile import Lines, RunFile, RunState, iter_points, read_state
 from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
 FOLDERS = ("artifacts", "records", "open")
@@ -205,8 +205,7 @@ class JsonlStore:
         with _errors_of_files():
             if not self._record_path(run_id).exists():
                 return self._read_line_alone(run_id)
-            self._warn_of_damage(run_id)
-            state, place = read_state(self._record_path(run_id)), self._artifacts(run_id)
+            state, place = self.read_whole(run_id), self._artifacts(run_id)
             return RunDetails(
                 run=_summary(state),
                 points=dict(Counter(point.name for point in iter_points(self._record_path(run_id)))),
@@ -257,11 +256,33 @@ class JsonlStore:
                 raise ArtifactNotFound(f"run {run_id} has no file {path}")
             return (self._artifacts(run_id) / path).read_bytes()
 
+    def has_records(self, run_id: str) -> bool:
+        """Whether there is more of one run than a line."""
+        return self._record_path(run_id).exists()
+
+    def read_whole(self, run_id: str) -> RunState:
+        """What the records of one run say together.
+
+        Warns
+        -----
+        OvertWarning
+            When something that was recorded of it can no longer be read.
+        """
+        path = self._record_path(run_id)
+        is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
+        state = read_state(path)
+        if state.n_damaged and not is_growing:
+            warn(
+                f"{state.n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is "
+                "missing: it was cut off or changed. A copy of the store from before has it"
+            )
+        return state
+
     def iter_records(self, run_id: str) -> Iterator[Record | SegmentHead]:
         """Everything that was recorded of one run, in its order; nothing for a run that has a line alone."""
         with _errors_of_files():
             if self._record_path(run_id).exists():
-                yield from iter_lines(self._record_path(run_id))
+                yield from Lines(self._record_path(run_id))
 
     def iter_paths(self, run_id: str) -> Iterator[str]:
         """Paths of the files of one run."""
@@ -352,16 +373,6 @@ class JsonlStore:
         with lock(self.folder / ".lock"):
             if is_news or not _is_last_line(line, self.lines):  # all lines are read only where a run was repeated
                 append(self.lines, line, own=LINE_START)
-
-    def _warn_of_damage(self, run_id: str) -> None:
-        path = self._record_path(run_id)
-        is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
-        n_damaged = 0 if is_growing else count_damaged(path)
-        if n_damaged:
-            warn(
-                f"{n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is missing: "
-                "it was cut off or changed. A copy of the store from before has it"
-            )
 
     # -- all runs ------------------------------------------------------------------------------------------------------
 
