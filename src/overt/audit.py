@@ -22,7 +22,7 @@ from overt.query.finding import find_run, open_configured
 from overt.query.gaps import iter_gaps, named
 from overt.query.origin import Origin, origin_of
 from overt.records import Metric, ModelVersion, Promotion, RunDetails
-from overt.stores.protocols import ModelSource, QueryStore, RegistryStore, Store
+from overt.stores.protocols import ModelSource, QueryStore, RegistryStore, RestoringStore, Store
 
 _OF_TRAINING = ("train_", "training_", "cv_", "best_cv_", "overt.", "system/")
 _REMARKABLE = ("overt.error", "overt.ending", "overt.lost_records", "overt.model_note", "overt.data_note")
@@ -170,6 +170,8 @@ def _followed(store: QueryStore, version: ModelVersion | None, run: RunDetails |
     missing = [*_iter_missing_of_files(files), *(look.doubt for look in looked if look.doubt)]
     missing += _iter_missing_of_version(version, recorded)
     missing += _iter_missing_of_run(version, run)
+    if run is not None and isinstance(store, RestoringStore) and (deletion := store.deletion_of(run.run.id)):
+        missing.append(deletion)
     if origin is not None:
         missing += iter_gaps(origin)
         missing += _iter_missing_of_scores(scores)

@@ -7,7 +7,6 @@ each time that it is read, so a second import, or one that goes on where another
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,10 +23,8 @@ from overt.query.finding import open_query
 from overt.records import (
     ATTEMPTS_TAG,
     Artifact,
-    Attempt,
     EndStatus,
     Metric,
-    Model,
     Param,
     Record,
     RunEnd,
@@ -37,10 +34,12 @@ from overt.records import (
     SegmentHead,
     Tag,
 )
+from overt.say import warn
 from overt.settings import Settings, configured, resolve_settings
 from overt.stores.csv import CsvStore, read_table
 from overt.stores.jsonl import FOLDERS, PARENT_TAG, JsonlStore
 from overt.stores.protocols import QueryStore, Store
+from overt.stores.runfile import RunState
 from overt.stores.runline import NotARun, from_fields, read_fields
 from overt.stores.uri import (
     check_installed,
@@ -276,16 +275,12 @@ def _spec(sealed: _Sealed, source: JsonlStore, store_name: str) -> RunSpec:
 
 def _iter_records(run: RunSummary, source: JsonlStore, writer: JournalWriter) -> Iterator[Record]:
     """What is known of the run, its files among it, and its end."""
-    attempts: list[Attempt] = []
-    models: set[str] = set()
-    for record in source.iter_records(run.id):  # once for what comes first: a run may have more points than memory
-        if isinstance(record, SegmentHead):
-            attempts.append(record.attempt)
-        elif isinstance(record, Model):
-            models.add(record.name)
-    if starts := [attempt.started_ms for attempt in attempts if attempt.number > 1]:
-        yield Tag(ATTEMPTS_TAG, json.dumps(sorted(starts)))
-    if attempts:
+    models: Iterable[str] = ()
+    state = _read_whole(run, source)  # once for what comes first: a run may have more points than memory
+    if state is not None:
+        models = state.models
+        if state.attempts:
+            yield Tag(ATTEMPTS_TAG, state.tags[ATTEMPTS_TAG])
         yield from (r for r in source.iter_records(run.id) if not isinstance(r, SegmentHead | RunEnd))
     else:
         yield from (Param(name, value) for name, value in run.params.items())
@@ -297,3 +292,14 @@ def _iter_records(run: RunSummary, source: JsonlStore, writer: JournalWriter) ->
             yield Artifact(path, blob)
     yield RunEnd(_ENDED.get(run.status, "KILLED"), run.ended_ms or run.started_ms)
     yield Seal()
+
+
+def _read_whole(run: RunSummary, source: JsonlStore) -> RunState | None:
+    """What the records of a run say together; None for one that has a line alone, or a damaged beginning."""
+    if not source.has_records(run.id):
+        return None
+    try:
+        return source.read_whole(run.id)
+    except FileNotFoundError as error:
+        warn(f"{error} does not begin as the records of a run do, so what its line says is all that goes of {run.name}")
+        return None

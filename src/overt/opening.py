@@ -22,10 +22,10 @@ from overt.journal.reader import iter_heads
 from overt.journal.writer import JournalWriter
 from overt.links import OwnLink, WorkerLink, null_run
 from overt.optional import own_version
-from overt.process import is_main_rank, launch, usable_base, users_line
+from overt.process import is_main_rank, launch, usable_base
 from overt.records import FIRST_ATTEMPT, Attempt, RunEnd, RunSpec
 from overt.run import GOES_ON, Run, find_run
-from overt.say import say
+from overt.say import say, users_line
 from overt.settings import Resolved, configured, is_quiet, resolve_settings
 from overt.stores.uri import check_installed, check_writable, public_name
 

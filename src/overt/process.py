@@ -1,4 +1,4 @@
-"""What this process is: how it was launched, which rank it has, where its journals may lie, whose line called.
+"""What this process is: how it was launched, which rank it has, where its journals may lie.
 
 Everything here is looked up when it is asked for and changes nothing, but for the ``.overt`` folder that is made.
 """
@@ -54,15 +54,6 @@ def usable_base(directory: str | os.PathLike[str] | None) -> Path:
     fallback = cache_base()
     dispatch().warn(f"{base} cannot be written, so journals go to {fallback}. To choose a place: OVERT_DIR")
     return fallback
-
-
-def users_line() -> tuple[str, int]:
-    """File and line outside overt that led here."""
-    root = str(Path(__file__).parent)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(root):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
 
 
 def uncaught_error() -> BaseException | None:

@@ -32,6 +32,7 @@ from overt.journal.series import Series
 from overt.journal.writer import Writer
 from overt.loops import Loops
 from overt.models.files import ModelFiles
+from overt.naming import check_model_name
 from overt.records import (
     Artifact,
     Dataset,
@@ -48,6 +49,7 @@ from overt.records import (
     Status,
     Tag,
 )
+from overt.stores.uri import light_path
 from overt.validation import (
     TRACEBACK_FILE,
     recorded_cell,
@@ -145,6 +147,7 @@ class Run:
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = dict(spec.tags)
         self._series: dict[str, Series] = {}
+        self._models: dict[str, None] = {}
         self._top_steps = dict(top_steps or {})
         self._deferred: list[DeferredPoint] = []
         self._end: RunEnd | None = None
@@ -285,12 +288,18 @@ class Run:
         epoch : int, optional
             Pass over the data, for a series that has one value per epoch: it becomes the step.
         model, dataset : str, optional
-            Names of a model and ``name#digest`` of a dataset recorded in this run, which the value is a score of.
+            Name of a model that this run has logged before, and ``name#digest`` of a dataset, of one that the run has
+            logged or of one of your own: what the value is a score of.
 
         Raises
         ------
         RecordError
             For a value that is no number, and a dataset that is no ``name#digest``.
+
+        Warns
+        -----
+        OvertWarning
+            When ``model`` names none that was logged before: in MLflow the value is a score of no model.
         """
         is_deferred = type(value) is not float and is_tensor(value)
         if type(value) is not float and not is_deferred:
@@ -306,6 +315,8 @@ class Run:
                 series = self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
         if model is not None or dataset is not None:
             model = model and recorded_name("log_metric", model)
+            if model and model not in self._models:
+                self._warn_of_unknown_model(model)
             dataset = dataset and recorded_dataset(dataset)
         if is_deferred:
             self._defer(series, value, step, model, dataset)
@@ -606,9 +617,25 @@ class Run:
             What ``runs:/<run id>/<name>`` resolves.
         register_as : str, optional
             Registered model that it becomes a version of.
+
+        Raises
+        ------
+        RecordError
+            For a name that is no text, or one that no artifact can have.
+        ConfigurationError
+            For a ``register_as`` that MLflow does not take.
+
+        Warns
+        -----
+        OvertWarning
+            When ``register_as`` is given and the store is one of plain files, which has no registered models.
         """
         name = recorded_path("log_model", name)
-        register_as = None if register_as is None else recorded_name("log_model", register_as)
+        if register_as is not None:
+            check_model_name(register_as, argument="register_as")
+            register_as = recorded_name("log_model", register_as)
+            if self.spec.store and light_path(self.spec.store) is not None:
+                self.warn(f"register_as={register_as!r} registers nothing: registered models need an MLflow store")
         files: list[Artifact] = []
         for path, content in model.files.items():
             blob = self._kept(f"{name}/{path}", lambda content=content: self._writer.store_bytes(content))  # type: ignore[misc]
@@ -632,6 +659,7 @@ class Run:
                 register_as=register_as,
             )
         )
+        self._models[name] = None
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
@@ -756,6 +784,18 @@ class Run:
 
     def _record(self, record: Record) -> None:
         self._append(encode(record))
+
+    def _warn_of_unknown_model(self, model: str) -> None:
+        """Say it where all models are known here: an earlier attempt, another process or MLflow may have logged it."""
+        is_known_here = (
+            not self.is_null and self._writer.attempt.number == 1 and not (self.is_inherited or self.is_taken_over)
+        )
+        if is_known_here and not self.spec.joined_run_id:
+            there = ", ".join(map(repr, self._models)) or "none"
+            self.warn(
+                f"model={model!r} names no model that run {self.name} logged before its scores, so in MLflow they "
+                f"belong to none; there is {there}. log_model comes first"
+            )
 
     def _defer(self, series: Series, tensor: Any, step: int | None, model: str | None, dataset: str | None) -> None:
         """Record a value that stays on its device until it is read with others."""

@@ -1,9 +1,16 @@
-"""The few lines that overt prints: to stderr if anybody can hear, and never in the way of training."""
+"""What overt says: a line on stderr if anybody can hear, never in the way of training; warnings at the user's line."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from overt.errors import OvertWarning
+
+_ROOT = str(Path(__file__).parent)
 
 
 def say(text: str) -> None:
@@ -11,3 +18,30 @@ def say(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(f"overt: {text}", file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside overt that led here, in whichever room the caller is."""
+    frame = _users_frame()
+    scope = frame.f_globals
+    warnings.warn_explicit(
+        text,
+        OvertWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=scope.get("__name__"),
+        registry=scope.setdefault("__warningregistry__", {}),  # Python's own: by this a text is said once for a line
+    )
+
+
+def users_line() -> tuple[str, int]:
+    """File and line outside overt that led here."""
+    frame = _users_frame()
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def _users_frame() -> FrameType:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_ROOT):
+        frame = frame.f_back
+    return frame

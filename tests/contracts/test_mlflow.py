@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import FileInfo
 
+from overt.clock import new_key
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.records import Metric, RunSpec
+from overt.records import Metric, Param, RunSpec, Tag
 from overt.stores.mlflow.connection import connect
 from overt.stores.mlflow.names import from_mlflow
 from overt.stores.mlflow.store import MlflowStore
@@ -30,6 +31,20 @@ class MlflowContract(StoreContract):
 
     def read(self, store: MlflowStore, run_id: str) -> StoredRun:
         return read_run(store._client, run_id)
+
+    def test_files_of_the_users_own_stay_where_long_values_are_kept_whole(
+        self, store: MlflowStore, tmp_path: Path
+    ) -> None:
+        """A list and what is no JSON: neither is overwritten, and neither keeps a long value from arriving."""
+        own = {"params.json": b"[1, 2]", "tags.json": b"no JSON"}
+        for name, content in own.items():
+            (tmp_path / name).write_bytes(content)
+        run_id = store.create_run(RunSpec(new_key(), "a run", "Default", 1_700_000_000_000))
+        store.log_artifacts(run_id, tmp_path)
+        store.log_batch(run_id, [Param("layers", "8, " * 5_000), Tag("story", "once " * 5_000)])
+        read = self.read(store, run_id)
+        assert read.artifacts == own
+        assert (read.params["layers"], read.tags["story"]) == ("8, " * 5_000, "once " * 5_000)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +104,8 @@ def read_run(client: MlflowClient, run_id: str) -> StoredRun:
         return whole_names.get(name.rpartition(" -- ")[2]) or from_mlflow(name)
 
     artifacts = _artifacts(client, run_id)
-    whole_params = json.loads(artifacts.pop("params.json", b"{}"))
-    whole_tags = json.loads(artifacts.pop("tags.json", b"{}"))
+    whole_params = json.loads(artifacts.pop("overt/params.json", b"{}"))
+    whole_tags = json.loads(artifacts.pop("overt/tags.json", b"{}"))
     tags = {named(name): whole_tags.get(named(name), text) for name, text in tags.items()}
     experiment = client.get_experiment(run.info.experiment_id)
     inputs = run.inputs.dataset_inputs if run.inputs else []

@@ -292,6 +292,29 @@ def test_a_run_whose_line_is_lost_is_imported_from_its_records(recorded: JsonlSt
     assert len([done for done in import_runs(recorded.path, store=sqlite_uri) if done.run_id]) == 4
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda lines: [*lines[:-1], lines[-1][:-20]], r"1 line\(s\) of .* cannot be read"),
+        (lambda lines: [lines[0], b"no record\n", *lines[2:]], r"1 line\(s\) of .* cannot be read"),
+        (lambda lines: [b"no record\n", *lines[1:]], "does not begin as the records of a run do"),
+    ],
+    ids=["cut off", "changed", "changed at its start"],
+)
+def test_records_that_cannot_be_read_are_said(damage: Callable[[list[bytes]], list[bytes]], said: str) -> None:
+    overt.configure(store="jsonl:experiments", delivery="inline")
+    with overt.start_run("damaged") as run:
+        run.log_metric("loss", 0.5)
+        run.log_param("depth", 3)
+    assert overt.wait()
+    records = Path("experiments/records", f"{run.key}.jsonl")
+    records.write_bytes(b"".join(damage(records.read_bytes().splitlines(keepends=True))))
+    with pytest.warns(overt.OvertWarning, match=said) as told:
+        (imported,) = import_runs(Path("experiments"), store="jsonl:elsewhere")
+    assert [warning.filename for warning in told] == [__file__]
+    assert JsonlStore(Path("elsewhere")).read_run(imported.run_id).run.params == {"depth": "3"}
+
+
 def test_a_number_that_was_cut_off_is_not_imported(sqlite_uri: str) -> None:
     Path("runs.csv").write_text("timestamp,experiment,metric_loss\n2026-02-14T09:30:00,e,9.8")
     with pytest.raises(StoreUnavailable, match=r"line 2 of .* its last cell may have been cut off"):

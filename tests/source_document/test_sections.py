@@ -246,6 +246,13 @@ def test_section_6_the_model_registry(sqlite_uri: str) -> None:
     version = client.get_model_version("fraud-detector", "1")
     assert (version.description, version.tags["validation_status"]) == ("RF baseline", "approved")
 
+    otherwise = overt.TrackedEstimator(RandomForestClassifier(random_state=1)).fit(X_train, y_train)
+    otherwise.evaluate(X_test[::2], y_test[::2])
+    overt.register(otherwise.run_, "fraud-detector", alias="challenger")
+    with pytest.raises(overt.OvertError, match=r"nobody can tell which is better\. Evaluate both on the same data"):
+        overt.promote("fraud-detector", "challenger", "champion", if_better="f1_score")
+    assert client.get_model_version_by_alias("fraud-detector", "champion").version in (2, "2")
+
 
 def run_experiment(model: Any, name: str, params: dict[str, Any], data: Sequence[Any], scaler: Any) -> overt.Run:
     """The document's function of this name, line by line with overt."""

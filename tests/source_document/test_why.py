@@ -107,7 +107,8 @@ def test_why_reproduce(project: Path, store: str, tmp_path: Path, experiment: st
     assert (rebuilt / "forests.py").read_text() == "TREES = 10  # not committed\n"
     assert (project / "forests.py").read_text() == "TREES = 5\n"
     again_store = f"jsonl:{tmp_path}/again"
-    run(rebuilt, sys.executable, "train.py", "8", "again", store=again_store)
+    script = rebuilt / "overt-reproduce" / "run.sh"  # the command as it was recorded, from whichever folder
+    run(tmp_path, "env", f"PYTHON={sys.executable}", "sh", script, store=again_store)
     again = command(rebuilt, "show", "last", store=again_store)
     scores = [name for name in before["metrics"] if not name.endswith("_seconds")]
     assert len(scores) > 10

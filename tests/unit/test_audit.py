@@ -42,6 +42,37 @@ def missing(found: Trail) -> str:
     return "\n".join(found.missing)
 
 
+def test_of_a_deleted_run_is_said_that_it_is_and_what_takes_it_back(train: Train, sqlite_uri: str) -> None:
+    run_id, client = train(1), MlflowClient(sqlite_uri)
+    key = overt.best_run("f1_score").key
+    assert key is not None
+    overt.register(run_id, "flowers", alias="champion")
+    assert "deleted" not in missing(trail("flowers@champion"))
+    client.delete_run(run_id)
+    said = f"run {run_id} (depth-1) is deleted in MLflow; to take it back: mlflow runs restore --run-id {run_id}"
+    assert said in trail("flowers@champion").missing
+    for name in (run_id, run_id[:8], key, "depth-1"):
+        with pytest.raises(RunNotFound) as raised:
+            trail(name)
+        assert str(raised.value) == said
+    with pytest.raises(RunNotFound, match=r"^no run answers to 'depth'"):
+        trail("depth")
+    experiment_id = client.get_run(run_id).info.experiment_id
+    client.delete_experiment(experiment_id)
+    with pytest.raises(RunNotFound, match=rf"'iris' are deleted .* restore --experiment-id {experiment_id}$"):
+        trail(run_id)
+
+
+def test_a_models_name_alone_is_answered_with_its_versions(train: Train) -> None:
+    overt.register(train(1), "flowers", alias="champion")
+    overt.register(train(2), "flowers")
+    with pytest.raises(RunNotFound) as raised:
+        trail("flowers")
+    assert str(raised.value) == (
+        "'flowers' is a registered model, so name one of its versions: flowers@champion, flowers/2, flowers/1"
+    )
+
+
 def test_a_champions_trail_holds_all_that_made_it(train: Train) -> None:
     overt.register(train(1), "flowers", alias="challenger")
     overt.promote("flowers", "challenger", "champion", if_better="f1_score")

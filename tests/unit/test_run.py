@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import overt
 from overt import clock
 from overt.errors import OvertError, RecordError
+from overt.models.files import ModelFiles
 from overt.records import Attempt
 from overt.run import Run
 from overt.stores.memory import MemoryRun
@@ -171,6 +172,30 @@ def test_a_name_with_half_a_surrogate_is_one_series_and_arrives(run: Run, stored
     assert [(point.name, point.step) for point in stored.history] == [("loss?", 0), ("loss?", 1)]
     assert run.metrics == {"loss?": 2.0}
     assert (stored.params, stored.tags["?"]) == ({"?": "?"}, "?")
+
+
+def test_a_score_of_a_model_that_was_not_logged_is_recorded_and_said_once(run: Run, stored: MemoryRun) -> None:
+    text = r"^model='nosuch' names no model that run \S+ logged before its scores, .*; there is none\. log_model comes"
+    with pytest.warns(overt.OvertWarning, match=text) as told:
+        run.log_metrics({"f1": 0.5, "recall": 0.4}, model="nosuch", dataset="mine#1")
+    assert len(told) == 1
+    assert [point.model for point in stored.history] == ["nosuch", "nosuch"]
+    run.log_model(ModelFiles("mine", {"a.bin": b"a"}, {}, {}), name="small")
+    run.log_metric("f1", 0.6, model="small")
+    with pytest.warns(overt.OvertWarning, match="model='smal' names no model .*; there is 'small'"):
+        run.log_metric("f1", 0.6, model="smal")
+
+
+def test_what_mlflow_takes_for_no_registered_model_is_refused_at_once(run: Run, stored: MemoryRun) -> None:
+    with pytest.raises(overt.errors.ConfigurationError, match="`register_as` must be a name of up to 250 characters"):
+        run.log_model(ModelFiles("mine", {"a.bin": b"a"}, {}, {}), register_as="fraud\ndetector")
+    assert stored.models == {}
+
+
+def test_where_there_are_no_registered_models_register_as_is_said_to_do_nothing(tmp_path: Path) -> None:
+    overt.configure(store=f"jsonl:{tmp_path / 'experiments'}", delivery="manual")
+    with overt.start_run() as run, pytest.warns(overt.OvertWarning, match="^register_as='fraud' registers nothing: "):
+        run.log_model(ModelFiles("mine", {"a.bin": b"a"}, {}, {}), register_as="fraud")
 
 
 def test_names_of_models_and_datasets_survive_half_surrogates(run: Run, stored: MemoryRun) -> None:

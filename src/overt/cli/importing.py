@@ -20,18 +20,19 @@ def import_(ctx: click.Context, file: Path, store: str | None, as_json: bool) ->
     FILE is a runs.jsonl, the folder that it is in, or a CSV table of runs; records and files beside it come along. What
     was carried over before is not doubled.
     """
-    from overt.cli.text import complain, counted, one_line, print_json, say
+    from overt.cli.text import complain, counted, doubts_as_lines, one_line, print_json, say
     from overt.importing import import_runs
     from overt.stores.uri import public_name
 
     uri = chosen_store(store)
     arrived = []
-    for imported in import_runs(file, store=uri):
-        arrived.append(imported)
-        if imported.run_id and not as_json:
-            say(f"{one_line(imported.run.name)}: {imported.run_id}")
-        if imported.problem:
-            complain(imported.problem)
+    with doubts_as_lines():
+        for imported in import_runs(file, store=uri):
+            arrived.append(imported)
+            if imported.run_id and not as_json:
+                say(f"{one_line(imported.run.name)}: {imported.run_id}")
+            if imported.problem:
+                complain(imported.problem)
     if as_json:
         runs = [
             {"id": done.run_id or None, "name": done.run.name, "problem": done.problem, "was_there": done.was_there}

@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 
 from overt.ending import wait_for_store
-from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
+from overt.errors import ConfigurationError, ModelNotFound, RunNotFound, StoreUnavailable
 from overt.records import RunSummary
 from overt.run import Run
 from overt.settings import Settings, configured, resolve_settings
-from overt.stores.protocols import QueryStore, RegistryStore, Store
+from overt.stores.protocols import QueryStore, RegistryStore, RestoringStore, Store
 from overt.stores.uri import check_installed, folder_beside, is_mlflow, light_path, open_store, public_name
 
 _LISTED = 5
@@ -41,7 +41,12 @@ def open_query(uri: str) -> QueryStore:
         check_installed(uri)
         from overt.stores.mlflow.registry import MlflowRegistry
 
-        return MlflowRegistry.open(uri)
+        try:
+            return MlflowRegistry.open(uri)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"{error}. See that it runs, or name another store with store=, --store or OVERT_STORE"
+            ) from error
     store = open_store(uri)
     if not isinstance(store, QueryStore):
         raise ConfigurationError(f"{public_name(uri)} takes runs and lists none ({type(store).__name__}).")
@@ -133,9 +138,25 @@ def find_run(store: QueryStore, name: str) -> str:
     if (numbered := _NUMBERED.fullmatch(name)) and isinstance(store, RegistryStore):
         with suppress(RunNotFound):  # a name with a slash in it is rather a run's
             return store.aliased_run_id(*numbered.groups())
+    if name and isinstance(store, RestoringStore) and (deletion := store.deletion_of(name)):
+        raise RunNotFound(deletion)
+    if versions := _versions(store, name):
+        raise RunNotFound(f"{name!r} is a registered model, so name one of its versions: {', '.join(versions)}")
     raise RunNotFound(
         f"no run answers to {name!r}: it takes an id or its beginning, a name, model@alias, model/3, or last"
     )
+
+
+def _versions(store: QueryStore, name: str) -> list[str]:
+    """What the newest versions of a registered model are called: those that have an alias first by that."""
+    if not name or not isinstance(store, RegistryStore):
+        return []
+    try:
+        newest = list(islice(store.iter_versions(name), _LISTED))
+    except ModelNotFound:
+        return []
+    aliases = [f"{name}@{alias}" for version in newest for alias in version.aliases]
+    return aliases + [f"{name}/{version.version}" for version in newest]
 
 
 def _candidates(store: QueryStore, name: str) -> list[RunSummary]:

@@ -5,16 +5,16 @@ What this process recorded has arrived in the store before it is asked.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from overt.errors import ConfigurationError, OvertWarning, RunNotFound
+from overt.errors import ConfigurationError, RunNotFound
 from overt.filters import parse_filter, parse_order
 from overt.query.finding import open_configured, run_id_of
 from overt.query.searching import find_best, find_runs, name_in_doubt
 from overt.records import Metric, RunSummary
 from overt.run import Run
+from overt.say import warn
 from overt.stores.protocols import PointsStore, QueryStore, Store
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def runs(
     found = find_runs(opened, experiment=experiment, conditions=conditions, order=order, limit=limit)
     doubt = name_in_doubt(opened, found, experiment, conditions, order)
     if doubt:
-        warnings.warn(doubt, OvertWarning, stacklevel=2)
+        warn(doubt)
     return runs_frame(found)
 
 

@@ -6,18 +6,18 @@ import atexit
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from overt.errors import ConfigurationError, ModelNotFound, OvertWarning, RunNotFound
+from overt.errors import ConfigurationError, ModelNotFound, RunNotFound
 from overt.models.loading import check_files, check_needs_no_pickle, describe, load_skops
 from overt.query.finding import find_run, open_configured, run_id_of
 from overt.records import FetchedModel, RunSummary
 from overt.registry.shelf import registry_of
 from overt.run import Run
+from overt.say import warn
 from overt.stores.protocols import ModelSource, QueryStore, Store
 
 _MODEL = "model"
@@ -114,9 +114,7 @@ def _version_uri(reading: QueryStore, given: str, name: str, which: str) -> str:
 
 def _warn_if_unrecorded(fetched: FetchedModel) -> None:
     if fetched.digests is None:
-        warnings.warn(
+        warn(
             f"no SHA-256 was recorded with {fetched.uri}, so nobody can say whether its files are those that were "
-            "trained: it was recorded by another tool, or by an older overt. Record it anew to have them checked",
-            OvertWarning,
-            stacklevel=3,
+            "trained: it was recorded by another tool, or by an older overt. Record it anew to have them checked"
         )

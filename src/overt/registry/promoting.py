@@ -16,10 +16,10 @@ from typing import Literal
 from overt import clock
 from overt.capture.environment import host, user
 from overt.errors import ConfigurationError, ModelNotFound, PromotionRefused, StoreRejected
+from overt.naming import check_alias, check_model_name, check_name, to_version
 from overt.query.datasets import identity_of
 from overt.query.directions import mode_of
 from overt.records import Metric, ModelVersion, Promotion
-from overt.registry.naming import check_alias, check_model_name, check_name, to_version
 from overt.registry.shelf import Shelf, open_shelf
 from overt.stores.protocols import RegistryStore, Store
 

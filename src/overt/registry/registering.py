@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from overt.errors import ConfigurationError
+from overt.naming import check_alias, check_model_name, check_name
 from overt.query.finding import run_id_of
 from overt.records import ModelVersion, RunSummary
-from overt.registry.naming import check_alias, check_model_name, check_name
 from overt.registry.shelf import open_shelf
 from overt.run import Run
 from overt.stores.protocols import Store

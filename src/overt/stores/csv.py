@@ -16,14 +16,14 @@ import dataclasses
 import hashlib
 import io
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from overt.errors import OvertWarning, StoreUnavailable
+from overt.errors import StoreUnavailable
 from overt.journal.codec import is_key
 from overt.records import NOTES_TAG, RunSummary
+from overt.say import warn
 from overt.stores.appending import lock, replace
 from overt.stores.jsonl import JsonlStore
 from overt.stores.protocols import ModelStore, QueryStore, ResumableStore, SealableStore, Store
@@ -143,11 +143,7 @@ def read_table(
     if bad:
         number, reason = bad[0]
         others = f", and so are {len(bad) - 1} more" if len(bad) > 1 else ""
-        warnings.warn(
-            f"row {number} of {path} is left out, since it is no run: {reason}{others}. It is yours to mend or remove",
-            OvertWarning,
-            stacklevel=2,
-        )
+        warn(f"row {number} of {path} is left out, since it is no run: {reason}{others}. It is yours to mend or remove")
 
 
 def _row(state: RunState) -> dict[str, str]:
@@ -234,7 +230,7 @@ def _whole_rows(content: bytes, path: Path, *, is_strict: bool) -> list[list[str
     if problem and is_strict:
         raise StoreUnavailable(problem)
     if problem:
-        warnings.warn(problem, OvertWarning, stacklevel=3)
+        warn(problem)
     return rows[:-1] if cut_off else rows
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ from overt.errors import (
     ArtifactNotFound,
     ModelNotFound,
     OvertError,
-    OvertWarning,
     RunNotFound,
     StoreRejected,
     StoreUnavailable,
@@ -51,10 +49,11 @@ from overt.records import (
     StoredFile,
     StoredModel,
 )
+from overt.say import warn
 from overt.stores.appending import append, copy, is_partial, lock
 from overt.stores.modelfile import files_beside, flavors_of
 from overt.stores.protocols import ModelSource, ModelStore, QueryStore, ResumableStore, SealableStore, Store
-from overt.stores.runfile import RunFile, RunState, count_damaged, iter_lines, iter_points, read_state
+from overt.stores.runfile import Lines, RunFile, RunState, iter_points, read_state
 from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 
 FOLDERS = ("artifacts", "records", "open")
@@ -206,8 +205,7 @@ class JsonlStore:
         with _errors_of_files():
             if not self._record_path(run_id).exists():
                 return self._read_line_alone(run_id)
-            self._warn_of_damage(run_id)
-            state, place = read_state(self._record_path(run_id)), self._artifacts(run_id)
+            state, place = self.read_whole(run_id), self._artifacts(run_id)
             return RunDetails(
                 run=_summary(state),
                 points=dict(Counter(point.name for point in iter_points(self._record_path(run_id)))),
@@ -258,11 +256,33 @@ class JsonlStore:
                 raise ArtifactNotFound(f"run {run_id} has no file {path}")
             return (self._artifacts(run_id) / path).read_bytes()
 
+    def has_records(self, run_id: str) -> bool:
+        """Whether there is more of one run than a line."""
+        return self._record_path(run_id).exists()
+
+    def read_whole(self, run_id: str) -> RunState:
+        """What the records of one run say together.
+
+        Warns
+        -----
+        OvertWarning
+            When something that was recorded of it can no longer be read.
+        """
+        path = self._record_path(run_id)
+        is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
+        state = read_state(path)
+        if state.n_damaged and not is_growing:
+            warn(
+                f"{state.n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is "
+                "missing: it was cut off or changed. A copy of the store from before has it"
+            )
+        return state
+
     def iter_records(self, run_id: str) -> Iterator[Record | SegmentHead]:
         """Everything that was recorded of one run, in its order; nothing for a run that has a line alone."""
         with _errors_of_files():
             if self._record_path(run_id).exists():
-                yield from iter_lines(self._record_path(run_id))
+                yield from Lines(self._record_path(run_id))
 
     def iter_paths(self, run_id: str) -> Iterator[str]:
         """Paths of the files of one run."""
@@ -354,18 +374,6 @@ class JsonlStore:
             if is_news or not _is_last_line(line, self.lines):  # all lines are read only where a run was repeated
                 append(self.lines, line, own=LINE_START)
 
-    def _warn_of_damage(self, run_id: str) -> None:
-        path = self._record_path(run_id)
-        is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
-        n_damaged = 0 if is_growing else count_damaged(path)
-        if n_damaged:
-            warnings.warn(
-                f"{n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is missing: "
-                "it was cut off or changed. A copy of the store from before has it",
-                OvertWarning,
-                stacklevel=3,
-            )
-
     # -- all runs ------------------------------------------------------------------------------------------------------
 
     def _runs(self) -> dict[str, RunSummary]:
@@ -424,11 +432,9 @@ def read_lines(path: Path) -> Iterator[RunSummary]:
     if bad:
         number, reason = bad[0]
         others = f", and so are {len(bad) - 1} more" if len(bad) > 1 else ""
-        warnings.warn(
+        warn(
             f"line {number} of {path} is left out, since it is no run: {reason}{others}. A line that was cut off goes "
-            "when the next run is recorded there; any other is yours to mend or remove",
-            OvertWarning,
-            stacklevel=2,
+            "when the next run is recorded there; any other is yours to mend or remove"
         )
 
 

@@ -142,6 +142,18 @@ class QueryStore(Protocol):
 
 
 @runtime_checkable
+class RestoringStore(Protocol):
+    """A store in which a run that was deleted can be taken back.
+
+    Errors
+        As in :class:`QueryStore`.
+    """
+
+    def deletion_of(self, name: str) -> str | None:
+        """That the newest deleted run of this id, key or name is deleted, and how to take it back; None without one."""
+
+
+@runtime_checkable
 class PointsStore(Protocol):
     """A store that gives all series of a run at once for what one costs."""
 

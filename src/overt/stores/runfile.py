@@ -44,6 +44,8 @@ class RunState:
         The point of the highest step of each metric, as MLflow's last value is.
     attempts : list of int
         When the attempts from the second on began.
+    n_damaged : int
+        How many lines of its file say nothing.
     """
 
     spec: RunSpec
@@ -55,6 +57,7 @@ class RunState:
     datasets: dict[Dataset, None] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     attempts: list[int] = field(default_factory=list)
+    n_damaged: int = 0
 
     def add(self, record: Record | SegmentHead) -> Record | SegmentHead | None:
         """Take in a record; the line to be kept for it, None where it says nothing new."""
@@ -165,20 +168,22 @@ class RunFile:
 
 def read_state(path: Path) -> RunState:
     """What the lines of ``path`` say together."""
-    lines = iter_lines(path)
-    head = next(lines, None)
+    lines = Lines(path)
+    records = iter(lines)
+    head = next(records, None)
     if not isinstance(head, SegmentHead):
         raise FileNotFoundError(path)
     state = RunState(head.spec, tags=dict(head.spec.tags))
-    for record in lines:
+    for record in records:
         state.add(record)
+    state.n_damaged = lines.n_damaged
     return state
 
 
 def iter_points(path: Path) -> Iterator[Metric]:
     """Every point of every metric, each once."""
     seen: set[tuple[str, int, int, float | str]] = set()
-    for record in iter_lines(path):
+    for record in Lines(path):
         if isinstance(record, Metric):
             value = "nan" if math.isnan(record.value) else record.value  # NaN equals NaN as text
             point = (record.name, record.step, record.time_ms, value)
@@ -187,25 +192,27 @@ def iter_points(path: Path) -> Iterator[Metric]:
                 yield record
 
 
-def count_damaged(path: Path) -> int:
-    """How many lines say nothing, one that was cut off at the end of the file included."""
-    n_damaged = 0
-    with open_regular(path) as file:
-        while line := file.readline(LONGEST_LINE_BYTES):
-            try:
-                decode(line)
-            except BadLine:
-                n_damaged += 1
-            else:
-                n_damaged += not line.endswith(b"\n")
-    return n_damaged
+class Lines:
+    """What each whole line of a file says, each time that it is gone through; a damaged one says nothing.
 
+    Attributes
+    ----------
+    n_damaged : int
+        How many said nothing as far as it was last gone through, one that was cut off at the end included.
+    """
 
-def iter_lines(path: Path) -> Iterator[Record | SegmentHead]:
-    """What each whole line says; a damaged one says nothing."""
-    with open_regular(path) as file:
-        while (line := file.readline(LONGEST_LINE_BYTES)).endswith(b"\n"):
-            try:
-                yield decode(line)
-            except BadLine:
-                continue
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.n_damaged = 0
+
+    def __iter__(self) -> Iterator[Record | SegmentHead]:
+        self.n_damaged = 0
+        with open_regular(self._path) as file:
+            while (line := file.readline(LONGEST_LINE_BYTES)).endswith(b"\n"):
+                try:
+                    record = decode(line)
+                except BadLine:
+                    self.n_damaged += 1
+                else:
+                    yield record
+        self.n_damaged += bool(line)

@@ -24,9 +24,9 @@ from overt.errors import StoreRejected
 from overt.journal.codec import decode
 from overt.journal.series import Series
 from overt.links import null_run
-from overt.process import users_line
 from overt.records import Attempt, Blob, Figure, Record, Row, RunEnd, RunSpec, SegmentHead
 from overt.run import Run
+from overt.say import users_line
 from overt.stores.memory import MemoryRun, MemoryStore
 
 

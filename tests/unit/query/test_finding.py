@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.unit.query.shelf import Shelf, run
 
 import overt
+from overt.audit import trail
 from overt.errors import ConfigurationError, RunNotFound, StoreUnavailable
 from overt.query.finding import find_run, run_id_of
 
@@ -65,3 +69,46 @@ def test_a_run_that_another_store_does_not_take_keeps_nobody_from_reading_this_o
         overt.runs(store=f"csv:{other}")
     other.unlink()
     assert overt.wait()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda uri: overt.load_model("m@champion", store=uri),
+        lambda uri: overt.register("last", "m", store=uri),
+        lambda uri: overt.promote("m", 1, "champion", store=uri),
+        lambda uri: trail("m@champion", uri),
+        lambda uri: overt.runs(store=uri),
+    ],
+)
+def test_a_dead_server_is_one_sentence_within_seconds(ask: Callable[[str], object]) -> None:
+    """MLflow by itself tries for four minutes, which is longer than a test may take here."""
+    before = dict(os.environ)
+    with pytest.raises(StoreUnavailable) as raised:
+        ask("http://user:word@127.0.0.1:9")
+    assert str(raised.value) == (
+        "http://127.0.0.1:9 does not answer (Connection refused). See that it runs, or name another store with "
+        "store=, --store or OVERT_STORE"
+    )
+    assert dict(os.environ) == before
+
+
+def test_a_server_that_says_nothing_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreUnavailable, match=rf"^http://127.0.0.1:{port} does not answer \(timed out\)\. See"):
+            overt.load_model("m@champion", store=f"http://127.0.0.1:{port}")
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
+
+
+@pytest.mark.parametrize("store", ["jsonl:.", "csv:table.csv"])
+def test_a_warning_of_what_was_read_points_at_the_line_that_asked(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.jsonl").write_text("no run\n")
+    Path("table.csv").write_text("timestamp,experiment\nnever,e\n")
+    with pytest.warns(overt.OvertWarning, match="is left out, since it is no run") as told:
+        overt.runs(store=store)
+    assert [warning.filename for warning in told] == [__file__]

@@ -21,6 +21,7 @@ from overt.integrations.sklearn.crossval import named_scorers
 from overt.integrations.sklearn.histories import can_be_staged
 from overt.integrations.sklearn.search import may_search
 from overt.journal.codec import is_safe_path
+from overt.naming import check_model_name
 
 _RESERVED = re.compile(r"(cv|training)(_.*)?|eval_\d+", re.DOTALL)
 
@@ -78,11 +79,7 @@ def check_register_as(register_as: object, *, log_model: bool) -> None:
     """Refuse what is no name, and a name where there will be no model."""
     if register_as is None:
         return
-    if not isinstance(register_as, str) or not register_as.strip():
-        raise ConfigurationError(
-            f"`register_as` must be the name of a registered model (got {shown(register_as)}); "
-            f"leave it out to register nothing."
-        )
+    check_model_name(register_as, argument="register_as")
     if not log_model:
         raise ConfigurationError(
             f"`register_as` needs log_model=True, or there is no model to register (got {register_as!r})."

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from requests.exceptions import RetryError
 
 from overt.errors import OvertError, StoreRejected, StoreUnavailable
 from overt.stores.uri import is_database, public_name
@@ -68,9 +70,21 @@ def translated_errors(uri: str) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code in _REFUSALS:
             raise StoreRejected(_said(error, uri)) from error
+        if (reason := _silence(error)) is not None:
+            raise StoreUnavailable(f"{public_name(uri)} does not answer ({reason})") from error
         raise StoreUnavailable(f"{public_name(uri)}: {_said(error, uri)}") from error
     except Exception as error:
         raise StoreUnavailable(f"{public_name(uri)}: {type(error).__name__}: {_said(error, uri)}") from error
+
+
+def _silence(error: BaseException) -> str | None:
+    """Why a server gives no answer, in the words of whoever noticed; None if that is not what is wrong."""
+    is_silent = False
+    while (cause := error.__cause__ or error.__context__) is not None:
+        is_silent = is_silent or isinstance(cause, requests.ConnectionError | requests.Timeout | RetryError)
+        error = cause
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return reason if is_silent else None
 
 
 def _said(error: Exception, uri: str) -> str:

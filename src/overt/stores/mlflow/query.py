@@ -6,12 +6,9 @@ The counterpart of :mod:`overt.stores.mlflow.store`: whatever that had to spell 
 from __future__ import annotations
 
 import math
-import os
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -19,20 +16,21 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow import entities as mlflow_entities
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, ViewType
 from mlflow.exceptions import MlflowException
 
-from overt.errors import ArtifactNotFound, OvertWarning, RunNotFound
+from overt.errors import ArtifactNotFound, RunNotFound
 from overt.filters import Condition, Entity, Order
 from overt.journal.codec import is_key, is_safe_path
 from overt.records import Metric, RunDetails, RunSummary, StoredDataset, StoredFile, StoredModel
+from overt.say import warn
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
-from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
+from overt.stores.mlflow.environment import BRIEF, QUIET, client_is
 from overt.stores.mlflow.names import digest, from_mlflow, to_mlflow
 from overt.stores.mlflow.store import KEY_TAG
-from overt.stores.protocols import QueryStore, SearchStore
-from overt.stores.uri import public_name
+from overt.stores.protocols import QueryStore, RestoringStore, SearchStore
+from overt.stores.uri import is_database, public_name
 
 PAGE_RUNS = 200
 """Runs asked for at a time; each comes with all its params, tags and last values."""
@@ -61,8 +59,18 @@ class MlflowQuery:
 
     @classmethod
     def open(cls, uri: str) -> Self:
-        """Connect to ``uri``; :func:`overt.query.finding.open_query` has seen that something is there."""
-        return cls(connect(uri), uri)
+        """Connect to ``uri``; :func:`overt.query.finding.open_query` has seen that something is there.
+
+        Raises
+        ------
+        StoreUnavailable
+            When a database or server does not answer within seconds: by itself MLflow would try for minutes.
+        """
+        client = connect(uri)
+        if not is_database(uri):
+            with translated_errors(uri), client_is(*BRIEF):
+                client.search_experiments(max_results=1)
+        return cls(client, uri)
 
     def iter_runs(
         self, *, experiment: str | None = None, name: str | None = None, prefix: str | None = None
@@ -77,15 +85,28 @@ class MlflowQuery:
         experiments = self._experiments(experiment)
         with translated_errors(self._uri):
             if name is not None:
-                found = self._search(experiments, f"attributes.run_name LIKE '{_pattern(name)}'")
-                yield from (run for run in found if run.name == name)
+                yield from self._called(experiments, name)
             elif prefix is not None:
-                by_id = self._search(experiments, f"attributes.run_id LIKE '{_pattern(prefix)}%'")
-                by_key = self._search(experiments, f"tags.`{KEY_TAG}` LIKE '{_pattern(prefix)}%'")
-                begun_so = {run.id: run for run in (*by_id, *by_key) if _begins(run, prefix)}
-                yield from sorted(begun_so.values(), key=lambda run: -run.started_ms)
+                yield from self._begun_so(experiments, prefix)
             else:
                 yield from self._search(experiments, "")
+
+    def deletion_of(self, name: str) -> str | None:
+        """That the newest deleted run of this id, key or name is deleted, and how to take it back; None without one."""
+        every = self._experiments(None, ViewType.ALL)
+        with translated_errors(self._uri):
+            found = self._begun_so(every, name, ViewType.DELETED_ONLY) or self._called(
+                every, name, ViewType.DELETED_ONLY
+            )
+            run = next(iter(found), None)
+            if run is None:
+                return None
+            experiment = self._client.get_experiment(self._client.get_run(run.id).info.experiment_id)
+            what, restoring = f"run {run.id} ({run.name}) is", f"runs restore --run-id {run.id}"
+            if experiment.lifecycle_stage == "deleted":  # its runs go with it, and come back with it
+                what = f"run {run.id} ({run.name}) and its experiment {run.experiment!r} are"
+                restoring = f"experiments restore --experiment-id {experiment.experiment_id}"
+            return f"{what} deleted in MLflow; to take it back: mlflow {restoring}"
 
     def search_runs(
         self,
@@ -154,7 +175,7 @@ class MlflowQuery:
             raise ArtifactNotFound(f"no file of a run has such a path: {path!r}")
         folder, _, _ = path.rpartition("/")
         self._found(lambda: self._client.get_run(run_id), f"there is no run {run_id}")
-        with translated_errors(self._uri), quiet(), tempfile.TemporaryDirectory(prefix="overt-") as place:
+        with translated_errors(self._uri), client_is(*QUIET), tempfile.TemporaryDirectory(prefix="overt-") as place:
             if not any(entry.path == path for entry in self._client.list_artifacts(run_id, folder or None)):
                 raise ArtifactNotFound(f"run {run_id} has no file {path}")
             return Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
@@ -171,13 +192,13 @@ class MlflowQuery:
                     raise
         raise RunNotFound(f"{absence} in {public_name(self._uri)}")
 
-    def _experiments(self, name: str | None) -> dict[str, str]:
+    def _experiments(self, name: str | None, view: int = ViewType.ACTIVE_ONLY) -> dict[str, str]:
         """Names of the experiments that are not deleted, by id; of one alone if it is named."""
         names: dict[str, str] = {}
         token: str | None = None
         with translated_errors(self._uri):
             while token != "":
-                page = self._client.search_experiments(page_token=token)
+                page = self._client.search_experiments(view_type=view, page_token=token)
                 names |= {experiment.experiment_id: experiment.name for experiment in page}
                 token = page.token or ""
         if name is None:
@@ -188,8 +209,28 @@ class MlflowQuery:
             raise RunNotFound(f"there is no experiment {name!r} in {place}; there is {_listed(names.values())}")
         return chosen
 
+    def _called(
+        self, experiments: Mapping[str, str], name: str, view: int = ViewType.ACTIVE_ONLY
+    ) -> Iterator[RunSummary]:
+        found = self._search(experiments, f"attributes.run_name LIKE '{_pattern(name)}'", view=view)
+        return (run for run in found if run.name == name)
+
+    def _begun_so(
+        self, experiments: Mapping[str, str], prefix: str, view: int = ViewType.ACTIVE_ONLY
+    ) -> list[RunSummary]:
+        by_id = self._search(experiments, f"attributes.run_id LIKE '{_pattern(prefix)}%'", view=view)
+        by_key = self._search(experiments, f"tags.`{KEY_TAG}` LIKE '{_pattern(prefix)}%'", view=view)
+        begun_so = {run.id: run for run in (*by_id, *by_key) if _begins(run, prefix)}
+        return sorted(begun_so.values(), key=lambda run: -run.started_ms)
+
     def _search(
-        self, experiments: Mapping[str, str], condition: str, *, order: Sequence[str] = (), limit: int | None = None
+        self,
+        experiments: Mapping[str, str],
+        condition: str,
+        *,
+        order: Sequence[str] = (),
+        limit: int | None = None,
+        view: int = ViewType.ACTIVE_ONLY,
     ) -> Iterator[RunSummary]:
         """Runs page by page, at most ``limit``; MLflow's own order comes last: newest first, then by id."""
         token: str | None = None
@@ -197,7 +238,7 @@ class MlflowQuery:
         while experiments and left > 0 and token != "":
             most = int(min(PAGE_RUNS, left))
             page = self._client.search_runs(
-                list(experiments), condition, max_results=most, order_by=list(order), page_token=token
+                list(experiments), condition, view, max_results=most, order_by=list(order), page_token=token
             )
             yield from (_summary(run, experiments[run.info.experiment_id]) for run in page)
             left -= len(page)
@@ -225,34 +266,18 @@ class MlflowQuery:
     def _flavors(self, logged: LoggedModel) -> tuple[str, ...]:
         """The ways to load a model, from its MLmodel file; none, and a warning, where that cannot be read from here."""
         try:
-            with quiet(), tempfile.TemporaryDirectory(prefix="overt-") as folder:
+            with client_is(*QUIET), tempfile.TemporaryDirectory(prefix="overt-") as folder:
                 path = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{logged.artifact_location}/MLmodel", dst_path=folder, tracking_uri=self._uri
                 )
                 return tuple(sorted(yaml.safe_load(Path(path).read_text("utf-8"))["flavors"]))
         except Exception as error:  # noqa: BLE001  it may lie anywhere and hold anything; the run is shown all the same
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            warnings.warn(
+            warn(
                 f"what model {logged.name} is cannot be read from here, so nothing but pyfunc is known to load it "
-                f"({reason}). Its files are to be in {logged.artifact_location}",
-                OvertWarning,
-                stacklevel=2,
+                f"({reason}). Its files are to be in {logged.artifact_location}"
             )
             return ()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Have MLflow draw no progress bars during the block, unless the user asked for them."""
-    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = CLIENT_ENVIRONMENT[name]
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
 
 
 # -- what is asked, in MLflow's words ----------------------------------------------------------------------------------
@@ -355,5 +380,5 @@ def _conforms(query: MlflowQuery) -> QueryStore:
     return query
 
 
-def _searches(query: MlflowQuery) -> SearchStore:
-    return query
+def _searches(query: MlflowQuery) -> tuple[SearchStore, RestoringStore]:
+    return query, query

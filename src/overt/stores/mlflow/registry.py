@@ -24,9 +24,10 @@ from overt.errors import ConfigurationError, ModelNotFound, ModelRefused, RunNot
 from overt.records import FetchedModel, Metric, ModelVersion, Promotion
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import translated_errors
+from overt.stores.mlflow.environment import QUIET, client_is
 from overt.stores.mlflow.models import find_model, quoted, recorded_digests, register_version
 from overt.stores.mlflow.names import to_mlflow
-from overt.stores.mlflow.query import MlflowQuery, quiet
+from overt.stores.mlflow.query import MlflowQuery
 from overt.stores.protocols import QueryStore, RegistryStore
 
 PROMOTION_TAG = "overt.promotion."
@@ -159,7 +160,7 @@ class MlflowRegistry(MlflowQuery):
             When nothing answers to ``uri``.
         """
         location, logged = self._place(uri)
-        with translated_errors(self._uri), quiet():
+        with translated_errors(self._uri), client_is(*QUIET):
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=location, dst_path=str(folder), tracking_uri=self._uri
             )

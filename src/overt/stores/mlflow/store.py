@@ -32,10 +32,11 @@ from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, Resuma
 
 KEY_TAG = "overt.key"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI takes it for a GenAI project
-PARAMS_FILE = "params.json"
-TAGS_FILE = "tags.json"
+OWN_FOLDER = "overt"  # of a run's artifacts: what a user records lies elsewhere, also under the names below
+PARAMS_FILE = f"{OWN_FOLDER}/params.json"
+TAGS_FILE = f"{OWN_FOLDER}/tags.json"
 PROBE_TAG = "overt.probe"
-PROBE_FILE = "overt/probe.txt"
+PROBE_FILE = f"{OWN_FOLDER}/probe.txt"
 
 
 @dataclass(slots=True)
@@ -285,18 +286,19 @@ class MlflowStore:
         self._keep_whole(run_id, PARAMS_FILE, whole)
         return new
 
-    def _keep_whole(self, run_id: str, file_name: str, texts: dict[str, str]) -> None:
-        """Add ``texts`` to the JSON artifact ``file_name`` of the run."""
+    def _keep_whole(self, run_id: str, file: str, texts: dict[str, str]) -> None:
+        """Add ``texts`` to the JSON artifact ``file`` of the run."""
         if not texts:
             return
         with tempfile.TemporaryDirectory(prefix="overt-") as folder:
             kept: dict[str, str] = {}
-            if any(file.path == file_name for file in self._client.list_artifacts(run_id)):
-                kept = json.loads(Path(self._client.download_artifacts(run_id, file_name, folder)).read_text("utf-8"))
+            if any(entry.path == file for entry in self._client.list_artifacts(run_id, OWN_FOLDER)):
+                kept = json.loads(Path(self._client.download_artifacts(run_id, file, folder)).read_text("utf-8"))
             if kept | texts != kept:
-                path = Path(folder, file_name)
+                path = Path(folder, file)
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(kept | texts, indent=2, ensure_ascii=False), "utf-8")
-                self._client.log_artifact(run_id, str(path))
+                self._client.log_artifact(run_id, str(path), OWN_FOLDER)
 
     def _log_datasets(self, run_id: str, known: _Known, records: Sequence[Dataset], tags: dict[str, str]) -> None:
         for record in records:

@@ -55,8 +55,10 @@ OWN: dict[str, tuple[dict[str, Any], str]] = {
     "class_names array of none": ({"class_names": np.array("A")}, "`class_names` must be a list of texts"),
     "too few class_names": ({"class_names": ["A"]}, "`class_names` must name each of the 3 classes"),
     "pos_label": ({"pos_label": "yes"}, "`pos_label` must be one of the labels"),
-    "register_as": ({"register_as": 5}, "`register_as` must be the name of a registered model (got 5)"),
-    "register_as empty": ({"register_as": " "}, "`register_as` must be the name of a registered model"),
+    "register_as": ({"register_as": 5}, "`register_as` must be a name (got 5)"),
+    "register_as empty": ({"register_as": " "}, "`register_as` must be a name of up to 250 characters"),
+    "register_as in lines": ({"register_as": "a\nb"}, "`register_as` must be a name of up to 250 characters"),
+    "register_as in quotes": ({"register_as": '"it\'s"'}, "`register_as` must not hold both kinds of quotes"),
     "register_as no model": ({"register_as": "m", "log_model": False}, "`register_as` needs log_model=True"),
 }
 SHARED: dict[str, tuple[dict[str, Any], str]] = {

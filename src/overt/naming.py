@@ -18,16 +18,18 @@ def check_name(argument: str, name: object) -> None:
         raise ConfigurationError(f"`{argument}` must be a name (got {name!r}).")
 
 
-def check_model_name(name: object) -> None:
+def check_model_name(name: object, *, argument: str = "name") -> None:
     """Refuse what MLflow would make a registered model of, and then could not look up."""
-    check_name("name", name)
+    check_name(argument, name)
     if isinstance(name, str) and (len(name) > _MOST_CHARACTERS or _CONTROL.search(name) or name != name.strip()):
         raise ConfigurationError(
-            f"`name` must be a name of up to {_MOST_CHARACTERS} characters, without control characters and without "
-            f"spaces at its ends (got {name[:300]!r})."
+            f"`{argument}` must be a name of up to {_MOST_CHARACTERS} characters, without control characters and "
+            f"without spaces at its ends (got {name[:300]!r})."
         )
     if isinstance(name, str) and "'" in name and '"' in name:
-        raise ConfigurationError(f"`name` must not hold both kinds of quotes: MLflow cannot look it up (got {name!r}).")
+        raise ConfigurationError(
+            f"`{argument}` must not hold both kinds of quotes: MLflow cannot look it up (got {name!r})."
+        )
 
 
 def check_alias(alias: object) -> None:
