@@ -6,8 +6,10 @@ import os
 import pickle
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -529,3 +531,29 @@ def test_params_given_at_the_start_are_recorded_as_those_given_later(captured: l
     with overt.start_run() as later:
         later.log_params(nested)
     assert captured[0].params == captured[1].params == {"sub.lr": "0.1", "sub.api_key": "[redacted]", "depth": "3"}
+
+
+# -- what the code is called -------------------------------------------------------------------------------------------
+
+
+def test_a_script_has_the_name_that_the_command_line_gives_it_while_that_leads_there(tmp_path: Path) -> None:
+    program = """
+        import os, overt
+        for folder in (".", "sub"):
+            os.chdir(folder)
+            with overt.testing.captured_runs() as runs, overt.start_run():
+                print(runs[0].tags["mlflow.source.name"])
+    """
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "train.py").write_text(textwrap.dedent(program), "utf-8")
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["train.py", str(tmp_path / "train.py")]
+
+
+def test_a_notebook_has_the_name_of_its_file(captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/mina/fraud.ipynb")
+    overt.start_run().finish()
+    monkeypatch.setattr(sys.modules["__main__"], "__vsc_ipynb_file__", "/home/mina/churn.ipynb", raising=False)
+    overt.start_run().finish()
+    assert [run.tags["mlflow.source.name"] for run in captured] == ["fraud.ipynb", "churn.ipynb"]
