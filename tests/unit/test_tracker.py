@@ -16,6 +16,7 @@ import pytest
 
 import overt
 from overt.errors import ConfigurationError
+from overt.records import ROWS_TAG
 from overt.stores.memory import MemoryRun, MemoryStore
 from overt.tracker import Tracker, open_for_hook
 
@@ -557,3 +558,13 @@ def test_a_notebook_has_the_name_of_its_file(captured: list[MemoryRun], monkeypa
     monkeypatch.setattr(sys.modules["__main__"], "__vsc_ipynb_file__", "/home/mina/churn.ipynb", raising=False)
     overt.start_run().finish()
     assert [run.tags["mlflow.source.name"] for run in captured] == ["fraud.ipynb", "churn.ipynb"]
+
+
+def test_a_run_that_may_never_arrive_is_not_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OVERT_QUIET", "0")
+    tracker = Tracker(delivery="manual")
+    tracker.start_run("fits", tags={ROWS_TAG: "each is a fit"}).finish()
+    tracker.start_run("other").finish()
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["other", "other"]
