@@ -13,6 +13,7 @@ import sys
 from overt import clock
 from overt.delivery.dispatch import dispatch, sync_command
 from overt.process import uncaught_error
+from overt.records import ROWS_TAG
 from overt.run import Run, status_of, unsealed_runs
 from overt.say import say
 from overt.settings import configured, is_quiet, resolve_settings
@@ -79,8 +80,10 @@ def _seal_all() -> None:
 def _ended(run: Run) -> None:
     if lost := getattr(run._writer, "lost", 0):
         dispatch().warn(f"run {run.name} ended with {lost} record(s) that could not be written; they are lost")
-    if run.spec.parent_key is None and run.spec.joined_run_id is None and not is_quiet():
-        took_s = (clock.now_ms() - run.spec.started_ms) / 1000
+    spec = run.spec
+    is_announced = spec.parent_key is None and spec.joined_run_id is None and ROWS_TAG not in spec.tags
+    if is_announced and not is_quiet():
+        took_s = (clock.now_ms() - spec.started_ms) / 1000
         scores = sorted((item for item in run.metrics.items() if not item[0].endswith("_seconds")), key=_shown_late)
         shown = ", ".join([f"{took_s:.1f} s", *(f"{name} {value:.4g}" for name, value in scores[:3])])
         say(f"run {run.name} {run.status} ({shown})")

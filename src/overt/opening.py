@@ -23,7 +23,7 @@ from overt.journal.writer import JournalWriter
 from overt.links import OwnLink, WorkerLink, null_run
 from overt.optional import own_version
 from overt.process import is_main_rank, launch, usable_base
-from overt.records import FIRST_ATTEMPT, Attempt, RunEnd, RunSpec
+from overt.records import FIRST_ATTEMPT, ROWS_TAG, Attempt, RunEnd, RunSpec
 from overt.run import GOES_ON, Run, find_run
 from overt.say import say, users_line
 from overt.settings import Resolved, configured, is_quiet, resolve_settings
@@ -119,7 +119,7 @@ def _lost(link: OwnLink | WorkerLink) -> Callable[[str], None]:
 
 
 def _announce(spec: RunSpec, attempt: Attempt) -> None:
-    if spec.parent_key is not None or is_quiet():
+    if spec.parent_key is not None or ROWS_TAG in spec.tags or is_quiet():  # one for rows may never arrive
         return
     place = spec.store or "its store"
     where = f"joins MLflow's run {spec.joined_run_id}" if spec.joined_run_id else f"in experiment {spec.experiment!r}"

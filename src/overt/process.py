@@ -18,14 +18,29 @@ from overt.settings import cache_base, journal_base, working_directory
 
 def launch() -> dict[str, Any]:
     """Working directory as it is; command line, script and listed variables without secrets."""
-    main = sys.modules.get("__main__")
-    script = getattr(main, "__file__", None) or (sys.argv[0] if sys.argv and sys.argv[0] else "<stdin>")
     return {
         "cwd": str(working_directory()),
         "argv": redact_argv(sys.orig_argv),
-        "script": redact(str(script)),
+        "script": redact(_script()),
         "variables": variables(),
     }
+
+
+def source_name() -> str:
+    """What MLflow calls the code: a script as the command line names it, a notebook by the name of its file."""
+    main = sys.modules.get("__main__")
+    if "ipykernel" in sys.modules:
+        notebook = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
+        if isinstance(notebook, str):
+            return os.path.basename(notebook)
+    script, given = _script(), sys.argv[0] if sys.argv else ""
+    leads_there = os.path.normpath(working_directory() / given) == os.path.normpath(script)
+    return given if leads_there else script
+
+
+def _script() -> str:
+    given = sys.argv[0] if sys.argv else ""
+    return str(getattr(sys.modules.get("__main__"), "__file__", None) or given or "<console>")
 
 
 def is_main_rank() -> bool:

@@ -21,7 +21,7 @@ from overt.delivery.dispatch import dispatch
 from overt.errors import ConfigurationError
 from overt.journal.codec import is_key
 from overt.opening import open_run
-from overt.process import launch
+from overt.process import source_name
 from overt.records import NOTES_TAG, RunSpec, RunSummary
 from overt.resuming import continue_run, resume_run
 from overt.run import Run, current_run, status_of
@@ -282,10 +282,9 @@ def _told(name: str) -> str:
 
 
 def _start_tags(configured: Mapping[str, str], given: Mapping[str, object] | None, notes: str | None) -> dict[str, str]:
-    script = launch()["script"]
     tags: dict[str, object] = {
         "mlflow.user": user(),
-        "mlflow.source.name": script,
+        "mlflow.source.name": source_name(),
         "mlflow.source.type": "NOTEBOOK" if "ipykernel" in sys.modules else "LOCAL",
         "overt.host": host(),
         **configured,

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import FileInfo
 
-from overt.clock import new_key
+from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.records import Metric, Param, RunSpec, Tag
 from overt.stores.mlflow.connection import connect
@@ -39,7 +39,7 @@ class MlflowContract(StoreContract):
         own = {"params.json": b"[1, 2]", "tags.json": b"no JSON"}
         for name, content in own.items():
             (tmp_path / name).write_bytes(content)
-        run_id = store.create_run(RunSpec(new_key(), "a run", "Default", 1_700_000_000_000))
+        run_id = store.create_run(RunSpec(clock.new_key(), "a run", "Default", 1_700_000_000_000))
         store.log_artifacts(run_id, tmp_path)
         store.log_batch(run_id, [Param("layers", "8, " * 5_000), Tag("story", "once " * 5_000)])
         read = self.read(store, run_id)
@@ -91,6 +91,19 @@ class TestServer(MlflowContract):
     @pytest.fixture
     def store(self, mlflow_server: str) -> MlflowStore:
         return MlflowStore.open(mlflow_server)
+
+
+@pytest.mark.parametrize("theirs", ["other", "another", "other, and long" * 1_000])
+def test_a_param_that_somebody_else_has_written_into_the_run_is_drift(database: MlflowClient, theirs: str) -> None:
+    store = MlflowStore(database, database.tracking_uri)
+    run_id = store.create_run(RunSpec(clock.new_key(), "a run", "Default", 1_700_000_000_000))
+    store.log_batch(run_id, [Param("alpha", "1")])
+    database.log_param(run_id, "beta", "other")
+    store.log_batch(run_id, [Param("alpha", "1"), Param("beta", theirs), Param("gamma", "3"), Metric("x", 1.0, 0, 1)])
+    found = read_run(database, run_id)
+    assert found.params == {"alpha": "1", "beta": "other", "gamma": "3"}
+    assert found.drifted == ({"beta": theirs} if theirs != "other" else {})
+    assert [point.value for point in found.points] == [1.0]
 
 
 def read_run(client: MlflowClient, run_id: str) -> StoredRun:

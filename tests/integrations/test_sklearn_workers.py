@@ -337,6 +337,35 @@ def test_workers_record_as_the_process_has_configured_that_sent_them_their_work(
     assert sum("-fits-" not in run.name for run in runs) == 2 * (switch == "on")
 
 
+FITTED_THERE = """
+import json, pathlib, sys
+import joblib, overt
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.naive_bayes import GaussianNB
+
+def fit(model):
+    return float((model if sys.argv[1] == "itself" else clone(model)).fit(X, y).score(X, y))
+
+X, y = load_iris(return_X_y=True)
+scores = joblib.Parallel(n_jobs=2)(joblib.delayed(fit)(overt.TrackedEstimator(GaussianNB())) for _ in range(2))
+print(json.dumps(overt.wait(30)))
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("fitted", "prefix"), [("itself", "GaussianNB-"), ("clone", "GaussianNB-fits-")])
+def test_no_group_without_rows_arrives(tmp_path: Path, fitted: str, prefix: str) -> None:
+    """A tracked estimator that is sent may be cloned there or be fitted itself, which is a run of its own."""
+    from mlflow import MlflowClient
+
+    assert run_script(FITTED_THERE, tmp_path, fitted, OVERT_KEEP_JOURNAL="0")
+    runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    assert all(run.info.run_name.startswith(prefix) and len(run.info.run_name) == len(prefix) + 4 for run in runs)
+    assert not any(path.name.startswith("journal") for path in (tmp_path / ".overt").rglob("*.jsonl"))
+
+
 FORKED = """
 import json, sys
 import joblib, overt

@@ -364,9 +364,11 @@ def test_the_command_runs_in_the_folder_and_with_the_arguments_that_it_had(
     assert said.stdout == f"{tmp_path / 'built' / 'sub'} {['train.py', *arguments]} 3\n"
 
 
-def test_a_script_that_was_named_from_a_folder_beside_it_is_found(store: Readable, repo: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["/home/mina/project/sub/../train.py", "../train.py"])
+def test_a_script_that_was_named_from_a_folder_beside_it_is_found(
+    store: Readable, repo: Repo, tmp_path: Path, script: str
+) -> None:
     repo.write("sub/data.txt", "")
-    script = "/home/mina/project/sub/../train.py"
     fields = told(repo.commit(), argv=["/opt/bin/python3", "../train.py"], **{"mlflow.source.name": script})
     fields["artifacts"]["overt/environment.json"] = json.dumps({"cwd": "/home/mina/project/sub"}).encode()
     rebuilt = apply(planned(store, **fields), tmp_path / "built")
@@ -412,8 +414,11 @@ def test_a_command_that_was_given_outside_the_repository_is_shown_and_not_writte
     assert any("no script gives the command" in sentence for sentence in rebuilt.missing)
 
 
-def test_a_script_of_elsewhere_is_not_taken_for_one_of_its_name(store: Readable, repo: Repo, tmp_path: Path) -> None:
-    tags = {"overt.git.folder": ".", "mlflow.source.name": "/home/mina/train.py"}
+@pytest.mark.parametrize("script", ["/home/mina/train.py", "../train.py"])
+def test_a_script_of_elsewhere_is_not_taken_for_one_of_its_name(
+    store: Readable, repo: Repo, tmp_path: Path, script: str
+) -> None:
+    tags = {"overt.git.folder": ".", "mlflow.source.name": script}
     made = planned(store, **told(repo.first, **tags))
     assert any("/home/mina/train.py is not in the repository" in sentence for sentence in made.missing)
     assert "run.sh" not in {file.name for file in apply(made, tmp_path / "built").files}

@@ -6,14 +6,17 @@ import os
 import pickle
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import overt
 from overt.errors import ConfigurationError
+from overt.records import ROWS_TAG
 from overt.stores.memory import MemoryRun, MemoryStore
 from overt.tracker import Tracker, open_for_hook
 
@@ -543,3 +546,39 @@ def test_the_end_line_shows_what_says_most_of_a_model_first(monkeypatch: pytest.
     assert started.startswith("overt: run forest in experiment ")
     assert ended.startswith("overt: run forest FINISHED (")
     assert ended.endswith(" s, cv_mean_accuracy 0.9512, val_loss 0.3, cv_accuracy 0.93)")
+
+
+# -- what the code is called -------------------------------------------------------------------------------------------
+
+
+def test_a_script_has_the_name_that_the_command_line_gives_it_while_that_leads_there(tmp_path: Path) -> None:
+    program = """
+        import os, overt
+        for folder in (".", "sub"):
+            os.chdir(folder)
+            with overt.testing.captured_runs() as runs, overt.start_run():
+                print(runs[0].tags["mlflow.source.name"])
+    """
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "train.py").write_text(textwrap.dedent(program), "utf-8")
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["train.py", str(tmp_path / "train.py")]
+
+
+def test_a_notebook_has_the_name_of_its_file(captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/mina/fraud.ipynb")
+    overt.start_run().finish()
+    monkeypatch.setattr(sys.modules["__main__"], "__vsc_ipynb_file__", "/home/mina/churn.ipynb", raising=False)
+    overt.start_run().finish()
+    assert [run.tags["mlflow.source.name"] for run in captured] == ["fraud.ipynb", "churn.ipynb"]
+
+
+def test_a_run_that_may_never_arrive_is_not_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OVERT_QUIET", "0")
+    tracker = Tracker(delivery="manual")
+    tracker.start_run("fits", tags={ROWS_TAG: "each is a fit"}).finish()
+    tracker.start_run("other").finish()
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["other", "other"]

@@ -14,7 +14,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Sequence
@@ -46,7 +45,7 @@ class Source:
     argv : tuple of str
         The command line.
     script : str or None
-        Path of the script or notebook, ``-m module``, ``<stdin>`` or ``<interactive>``.
+        Path of the script, or what else was told of it: ``-c``, ``<console>``.
     folder : str or None
         Where in the repository the command was given: a path, or ``.`` for its top. None if it was given outside it.
     file : str or None
@@ -111,30 +110,6 @@ def source(cwd: Path, argv: Sequence[str], script: str | None = None, *, timeout
         )
     except Exception:  # noqa: BLE001 - no trouble with git stops a training
         return Source(said, shown)
-
-
-def script_name(argv: Sequence[str] | None = None) -> str | None:
-    """What is being run: a script's or notebook's path, ``-m module``, ``<stdin>``, ``-c`` or ``<interactive>``."""
-    try:
-        return _script_name(sys.argv if argv is None else argv)
-    except Exception:  # noqa: BLE001 - no trouble with git stops a training
-        return None
-
-
-def _script_name(argv: Sequence[str]) -> str | None:
-    main = sys.modules.get("__main__")
-    notebook = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
-    if isinstance(notebook, str) and "ipykernel" in sys.modules:
-        return notebook
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and getattr(spec, "name", None):
-        return f"-m {spec.name.removesuffix('.__main__')}"
-    path = getattr(main, "__file__", None)
-    if isinstance(path, str):
-        return path if path.startswith("<") else os.path.abspath(path)
-    if argv and argv[0] in ("-c", "-"):
-        return "-c" if argv[0] == "-c" else "<stdin>"
-    return "<interactive>" if sys.stdin is not None and sys.stdin.isatty() else "<stdin>"
 
 
 # --- which repository -------------------------------------------------------------------------------------------------

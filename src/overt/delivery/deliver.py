@@ -38,7 +38,7 @@ from overt.journal.reader import (
     read_head,
 )
 from overt.journal.writer import JournalWriter
-from overt.records import FIRST_ATTEMPT, Attempt, Param, Record, Row, RunEnd, RunSpec, Seal, Tag
+from overt.records import FIRST_ATTEMPT, ROWS_TAG, Attempt, Param, Record, Row, RunEnd, RunSpec, Seal, Tag
 from overt.stores.protocols import JoinableStore, SealableStore, Store
 
 _REPEATED = "%d: recorded again after the run was resumed. The first value of each step stands; the journal has both"
@@ -118,6 +118,8 @@ class RunDelivery:
             When no segment can be read.
         """
         self._is_captured = is_captured
+        if self._passes_over():
+            return False
         sent = False
         for path in filter(self._may_be_read, self._segments()):
             # What is recorded meanwhile is the next call's: else a fast loop would be sent in dribbles without end.
@@ -189,6 +191,22 @@ class RunDelivery:
                 shutil.rmtree(gone, ignore_errors=True)
                 return True
         return False
+
+    def _passes_over(self) -> bool:
+        """Whether the run is one for rows that has nothing of any yet, so nothing is sent; once it has, all of it is."""
+        if self.progress.run_id is not None or ROWS_TAG not in self.spec.tags:
+            return False
+        ends = {path.name: _size(path) for path in filter(self._may_be_read, segment_paths(self.folder))}
+        if ends == self.progress.offsets:
+            return True
+        records = list(iter_records(self.folder))
+        if not all(isinstance(record, Param | Tag | RunEnd | Seal) for record in records):
+            self.progress.offsets.clear()
+            return False
+        self.progress.offsets = ends
+        self.progress.sealed = any(isinstance(record, Seal) for record in records)
+        self._save()
+        return True
 
     def _seal_store(self, *, is_over: bool) -> None:
         """Tell a store that wants to know that the run has arrived to the last byte and nothing more is expected."""

@@ -141,6 +141,7 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         doubts.append(f"the recorded commit is no commit id: {commit!r}")
         commit = None
     environment = read.json_object(ENVIRONMENT_FILE)
+    cwd = _text_or_none(environment.get("cwd"))
     diff = read.bytes(DIFF_FILE)
     seeds, unset = _seeds({**holder.run.params, **details.run.params})
     return Origin(
@@ -151,8 +152,8 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         is_dirty={"true": True, "false": False}.get(tags.get("overt.git.dirty", "")),
         diff=None if diff is None else read_diff(diff),
         argv=_argv(tags, doubts),
-        script=tags.get("mlflow.source.name"),
-        cwd=_text_or_none(environment.get("cwd")),
+        script=_script(tags, cwd),
+        cwd=cwd,
         folder=_folder(tags),
         file=_path_or_none(tags.get("overt.git.file")),
         environment=environment,
@@ -163,6 +164,14 @@ def origin_of(store: QueryStore, details: RunDetails) -> Origin:
         doubts=tuple(doubts),
         later_attempts=len({name.split(".")[1] for name in tags if name.startswith("overt.attempt_")}),
     )
+
+
+def _script(tags: Mapping[str, str], cwd: str | None) -> str | None:
+    """The script's path from the root on, where the command line named it from the working directory."""
+    name = tags.get("mlflow.source.name")
+    if name is None or cwd is None or name.startswith(("-", "<", "/")):
+        return name
+    return os.path.normpath(os.path.join(cwd, name))
 
 
 def _folder(tags: Mapping[str, str]) -> str | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from overt.capture.source import Source, script_name, source
+from overt.capture.source import Source, source
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -80,7 +79,7 @@ def test_a_script_that_is_run_through_a_link_is_found_where_it_lies(repository: 
     assert (found.commit, found.file) == (git(repository, "rev-parse", "HEAD"), "train.py")
 
 
-@pytest.mark.parametrize("script", [pytest.__file__, "/no/such/train.py", "train.py", "<stdin>", "-m train", None])
+@pytest.mark.parametrize("script", [pytest.__file__, "/no/such/train.py", "train.py", "<console>", "-c", None])
 def test_where_no_script_of_ones_own_runs_the_code_is_that_of_the_working_directory(
     repository: Path, script: str | None
 ) -> None:
@@ -234,21 +233,3 @@ def test_bytes_that_are_no_text_pass_through_the_diff(repository: Path) -> None:
     assert found.diff is not None
     assert b"+x = '\xff'" in found.diff
     found.argv[0].encode()
-
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [(["-c", "{}"], "-c"), (["-"], "<stdin>"), (["{file}"], "{file}"), (["-m", "package.tool"], "-m package.tool")],
-)
-def test_a_script_knows_its_name(command: list[str], expected: str, tmp_path: Path) -> None:
-    program = "from overt.capture.source import script_name; print(script_name())"
-    (tmp_path / "package").mkdir()
-    for file in ("a.py", "package/tool.py"):
-        (tmp_path / file).write_text(program)
-    fill = {"{}": program, "{file}": str(tmp_path / "a.py")}
-    done = subprocess.run(
-        [sys.executable, *(fill.get(word, word) for word in command)],
-        input=program, capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.stdout.strip() == fill.get(expected, expected)
-    assert script_name() is not None

@@ -18,6 +18,7 @@ from overt.journal.folder import DELIVERED, LOCK, MAIN_SEGMENT, REJECTED, create
 from overt.journal.owner import _started, this_process
 from overt.journal.writer import JournalWriter
 from overt.records import (
+    ROWS_TAG,
     Artifact,
     Blob,
     Figure,
@@ -522,3 +523,37 @@ def test_a_folder_without_a_head_cannot_be_delivered(folder: Path) -> None:
     (folder / MAIN_SEGMENT).write_bytes(encode(metric(0)))
     with pytest.raises(JournalError):
         new(folder, MemoryStore()).deliver()
+
+
+@pytest.mark.parametrize("has_row", [True, False])
+def test_a_run_for_rows_is_delivered_whole_with_its_first_row_and_not_at_all_without(
+    folder: Path, has_row: bool
+) -> None:
+    spec = replace(SPEC, tags={ROWS_TAG: "each is a fit"})
+    store = MemoryStore()
+    write(folder, Param("model_type", "GaussianNB"), spec=spec)
+    assert not new(folder, store).deliver()
+    assert store.runs == {}
+    if has_row:
+        worker = JournalWriter(folder, spec, segment="journal.4711-abcdef.jsonl")
+        worker.append(encode(Row("fits.csv", {"seconds": 1.0}, 1)))
+        worker.close()
+    write(folder, END, Seal(), spec=spec)
+    delivery = new(folder, store)
+    assert delivery.deliver() == has_row
+    assert delivery.is_complete
+    assert delivery.remove_if_safe(is_over=False)
+    found = [(run.params, run.status, run.artifacts) for run in store.runs.values()]
+    table = {"fits.csv": b"seconds\n1.0\n"}
+    assert found == ([({"model_type": "GaussianNB"}, "FINISHED", table)] if has_row else [])
+
+
+def test_an_empty_run_for_rows_that_vanished_is_removed(folder: Path) -> None:
+    store, spec = MemoryStore(), replace(SPEC, tags={ROWS_TAG: "each is a fit"})
+    write(folder, Tag("a", "b"), spec=spec)
+    delivery = new(folder, store)
+    delivery.deliver(is_over=True)
+    assert delivery.close_vanished()
+    delivery.deliver(is_over=True)
+    assert delivery.remove_if_safe(is_over=True)
+    assert store.runs == {}

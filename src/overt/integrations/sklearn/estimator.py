@@ -410,7 +410,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         state: dict[str, Any] = super().__getstate__()
         family = self._family()
         if "estimator_" not in state:
-            family.open_if_sent()
+            family.open_if_sent(is_clone=self._is_clone)
         return state | {"_lineage": family}
 
     # -- inside --------------------------------------------------------------------------------------------------------

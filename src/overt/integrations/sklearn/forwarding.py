@@ -6,7 +6,8 @@ A method exists only if the estimator has it, and returns what the estimator's o
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper, wraps
+from contextlib import suppress
+from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import MethodType
 from typing import Any, Self, TypeVar
@@ -26,13 +27,16 @@ def if_inner_has(name: str) -> Callable[[Method], Method]:
         return True
 
     def decorator(method: Method) -> Method:
-        available: Method = available_if(check)(_positional_as_inner(method))
+        named = _positional_as_inner(method, lambda tracked: tracked._innermost())
+        available: Method = available_if(check)(named)
         return available
 
     return decorator
 
 
-def _positional_as_inner(method: Callable[..., Any]) -> Callable[..., Any]:
+def _positional_as_inner(
+    method: Callable[..., Any], estimator_of: Callable[[ForwardedMethods], Any]
+) -> Callable[..., Any]:
     """Let the decorated method take by position what the estimator's own takes so, and get it by name.
 
     The data, the first argument, may go by the name that the estimator has for it, such as ``raw_documents``.
@@ -42,7 +46,7 @@ def _positional_as_inner(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def named(self: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
         def inner() -> Callable[..., Any]:
-            return getattr(self._innermost(), method.__name__)  # type: ignore[no-any-return]
+            return getattr(estimator_of(self), method.__name__)  # type: ignore[no-any-return]
 
         further = _names_of_further(args, n_own, inner)
         return method(self, *args[:n_own], **further, **_with_own_name_of_data(method, args, keywords, inner))
@@ -87,35 +91,19 @@ class _SignedAsInner:
     def __get__(self, instance: ForwardedMethods | None, owner: type) -> Any:
         if instance is None:
             return self._method
-        return MethodType(_Signed(self._method, instance.estimator), instance)
+        estimator = instance.estimator
+        named = _positional_as_inner(self._method, lambda tracked: estimator)
+        with suppress(AttributeError, TypeError, ValueError):  # nothing that can be fitted: the fit says so
+            named.__signature__ = _as_of_function(  # type: ignore[attr-defined]
+                signature(getattr(estimator, self._method.__name__))
+            )
+        return MethodType(named, instance)
 
 
-class _Signed:
-    """A function of which ``inspect.signature`` says that of the estimator's own method of the same name."""
-
-    def __init__(self, method: Callable[..., Any], estimator: Any) -> None:
-        self._method = method
-        self._estimator = estimator
-        self._n_own = _count_positional(method)
-        update_wrapper(self, method)
-
-    def __call__(self, tracked: ForwardedMethods, *args: Any, **keywords: Any) -> Any:
-        def inner() -> Callable[..., Any]:
-            return getattr(self._estimator, self._method.__name__)  # type: ignore[no-any-return]
-
-        further = _names_of_further(args, self._n_own - 1, inner)
-        keywords = _with_own_name_of_data(self._method, args, keywords, inner)
-        return self._method(tracked, *args[: self._n_own - 1], **further, **keywords)
-
-    @property
-    def __signature__(self) -> Signature:
-        try:
-            bound = signature(getattr(self._estimator, self._method.__name__))
-        except (AttributeError, TypeError, ValueError):  # nothing that can be fitted: the fit says so
-            return signature(self._method)
-        instance = Parameter("self", Parameter.POSITIONAL_ONLY)
-        own = [p for p in bound.parameters.values() if p.name != "self"]
-        return bound.replace(parameters=[instance, *own])
+def _as_of_function(bound: Signature) -> Signature:
+    """The signature of a bound method as that of the function, of which ``inspect`` leaves out the first parameter."""
+    own = [parameter for parameter in bound.parameters.values() if parameter.name != "self"]
+    return bound.replace(parameters=[Parameter("self", Parameter.POSITIONAL_ONLY), *own])
 
 
 class ForwardedMethods:

@@ -24,6 +24,7 @@ from overt.errors import ConfigurationError
 from overt.guard import recorded_part
 from overt.integrations.sklearn.fitted import Evaluations, are_same_settings
 from overt.opening import is_diverted
+from overt.records import ROWS_TAG
 from overt.run import Run
 from overt.settings import configured, journal_base, working_directory
 from overt.stores.uri import resolve
@@ -96,18 +97,21 @@ class Lineage:
         new._siblings = self._siblings
         return new
 
-    def run(self) -> Run:
-        """The group run: a new one if there is none or it has ended."""
+    def run(self, *, may_stay_empty: bool = False) -> Run:
+        """The group run: a new one if there is none or it has ended. One that may stay empty arrives with a row."""
         with _lock:
             if self._run is None or not _is_open(self._run):
-                self._run, self.evaluations = self._open(), Evaluations()
+                self._run, self.evaluations = self._open(may_stay_empty=may_stay_empty), Evaluations()
             return self._run
 
-    def open_if_sent(self) -> None:
-        """Open the run if its origin is being sent to a worker: the courier of this process delivers it."""
+    def open_if_sent(self, *, is_clone: bool) -> None:
+        """Open the run if one of it is being sent to a worker: the courier of this process delivers it.
+
+        A clone is sent to be fitted; the origin itself may be fitted there in a run of its own, and never be cloned.
+        """
         if _is_being_sent() and not is_diverted():
             with suppress(ConfigurationError):  # the fit says it
-                self.run()
+                self.run(may_stay_empty=not is_clone)
 
     @contextmanager
     def row(self, estimator: Any, X: Any, method: str) -> Iterator[Run]:
@@ -129,9 +133,10 @@ class Lineage:
             elif run.ends_when_waited_for and isinstance(error, KeyboardInterrupt):
                 run.finish("KILLED")
 
-    def _open(self) -> Run:
-        hook = self._open_hook()
-        hook.run.set_tag("overt.rows", f"each row of {ROWS} is the fit of one clone")
+    def _open(self, *, may_stay_empty: bool) -> Run:
+        told = {ROWS_TAG: f"each row of {ROWS} is the fit of one clone"}
+        hook = self._open_hook(told if may_stay_empty else {})
+        hook.run.set_tags(told)
         if hook.owned:
             hook.run.log_params({"model_type": self.name, "model_name": self.name})
             hook.run.ends_when_waited_for = True
@@ -140,8 +145,10 @@ class Lineage:
                     outer.call_at_end(lambda ended: hook.run.finish())
         return hook.run
 
-    def _open_hook(self) -> HookRun:
+    def _open_hook(self, tags: Mapping[str, str]) -> HookRun:
         settings, name = self._settings | {"tracker": self._settings["tracker"] or self.sent}, f"{self.name}-fits"
+        if isinstance(settings["tags"], Mapping | None):  # else it is refused below
+            settings = settings | {"tags": {**(settings["tags"] or {}), **tags}}
         if settings["run"] is not None and not _is_open(settings["run"]):  # its tables are closed
             settings = settings | {"run": None, "parent": settings["run"]}
         if self._around is None:

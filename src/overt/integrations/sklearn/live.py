@@ -176,7 +176,8 @@ def _count_of_earlier_rounds(context: Any) -> int:
     this = context.parent
     if this.sequential_subtasks or this.parent is None:
         return 0
-    rounds = getattr(this.parent, "_children_map", {}).values()  # to iterate over the context visits every task of each
+    # Private in scikit-learn 1.9: the one official way, to iterate over the context, visits every task of every round.
+    rounds = getattr(this.parent, "_children_map", {}).values()
     return sum(other.max_subtasks or 0 for other in rounds if other.task_id < this.task_id)
 
 

@@ -185,7 +185,7 @@ class FitRecorder:
         with recorded_part(self.run, "search"):
             result = result_of(fitted)
             if result.best is not None:
-                self._best_candidate(result.best, model_type_of(fitted, result.best), prefix)
+                self._best_candidate(result.best, model_type_of(self.run, fitted, result.best), prefix)
             if result.best_score is not None:
                 self.run.log_metric("best_cv_score", result.best_score, step=0)
             if (refit_seconds := getattr(fitted, "refit_time_", None)) is not None:
@@ -195,8 +195,9 @@ class FitRecorder:
             self._search_files(result, prefix)
             record_children(self.run, fitted, result, child_runs, tracker=tracker)
 
-    def _best_candidate(self, best: Candidate, model_type: str, prefix: str) -> None:
-        for name, text in {"model_type": model_type, **best.params}.items():  # one may have a param of that name
+    def _best_candidate(self, best: Candidate, model_type: str | None, prefix: str) -> None:
+        kind = {} if model_type is None else {"model_type": model_type}
+        for name, text in {**kind, **best.params}.items():  # one may have a param of that name
             self.run.log_param(f"best_{name}", text)
         for scorer, scores in best.scores.items():
             for split, score in enumerate(scores):

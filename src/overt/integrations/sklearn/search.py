@@ -7,7 +7,6 @@ the last step of a pipeline.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal
 
 from sklearn.base import clone
@@ -15,6 +14,7 @@ from sklearn.model_selection._search import BaseSearchCV
 
 from overt.capture.params import final_estimator
 from overt.evaluation.search import Candidate, SearchResult, search_result
+from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import name_of_scorer
 from overt.run import Run
 from overt.tracker import Tracker, open_for_hook
@@ -60,13 +60,18 @@ def model_of(estimator: Any) -> Any:
     return estimator if hasattr(search_in(estimator), "best_estimator_") else None
 
 
-def model_type_of(search: Any, candidate: Candidate) -> str:
-    """The class that a candidate is of: a search may choose among estimators, as the last steps of its pipeline."""
-    tried, params = search.estimator, search.cv_results_["params"][candidate.index]
-    if any(hasattr(value, "fit") for value in params.values()):
-        with suppress(Exception):  # a third party's search may have made it otherwise
-            tried = clone(tried).set_params(**clone(params, safe=False))
-    return type(final_estimator(tried)).__name__
+def model_type_of(run: Run, search: Any, candidate: Candidate) -> str | None:
+    """The class that a candidate is of: a search may choose among estimators, as the last steps of its pipeline.
+
+    None, which is said in ``run``, where the parameters cannot be set as a third party's search has noted them.
+    """
+    params = search.cv_results_["params"][candidate.index]
+    if not any(hasattr(value, "fit") for value in params.values()):
+        return type(final_estimator(search.estimator)).__name__
+    with recorded_part(run, "model types of candidates"):
+        tried = clone(search.estimator).set_params(**clone(params, safe=False))
+        return type(final_estimator(tried)).__name__
+    return None
 
 
 def record_children(
@@ -75,14 +80,18 @@ def record_children(
     """Record the best candidates, or all, as runs nested in ``run``."""
     count = len(result.candidates) if child_runs == "all" else min(child_runs, len(result.candidates))
     for rank, candidate in enumerate(result.best_of(count), start=1):
-        _record_child(run, candidate, rank, model_type=model_type_of(search, candidate), tracker=tracker)
+        _record_child(run, candidate, rank, model_type=model_type_of(run, search, candidate), tracker=tracker)
 
 
-def _record_child(run: Run, candidate: Candidate, rank: int, *, model_type: str, tracker: Tracker | None) -> None:
+def _record_child(
+    run: Run, candidate: Candidate, rank: int, *, model_type: str | None, tracker: Tracker | None
+) -> None:
+    name = f"{run.name} candidate {candidate.index}"
+    kind = {} if model_type is None else {"model_type": model_type}
     child = open_for_hook(
-        model_type,
-        run_name=f"{run.name} candidate {candidate.index}",
-        params={**candidate.round, **candidate.params, "model_type": model_type},
+        name,
+        run_name=name,
+        params={**candidate.round, **candidate.params, **kind},
         tags={"overt.candidate": candidate.index, "overt.rank": rank},
         parent=run,
         tracker=tracker,

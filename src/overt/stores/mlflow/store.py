@@ -83,15 +83,12 @@ class MlflowStore:
         """Add metrics, params, tags and datasets within MLflow's limits."""
         with self._errors_about(run_id):
             known = self._know(run_id)
-            tags = {r.name: r.value for r in records if isinstance(r, Tag)}
-            self._log_datasets(run_id, known, [r for r in records if isinstance(r, Dataset)], tags)
-            params = self._new_params(run_id, known, [r for r in records if isinstance(r, Param)], tags)
-            metrics = [self._metric(run_id, known, r, tags) for r in records if isinstance(r, Metric)]
-            short, long = _short_tags(tags)
-            self._keep_whole(run_id, TAGS_FILE, long)
-            self._send(run_id, metrics, params, short)
-            known.params.update(params)
-            known.tags.update(short)
+            try:
+                self._log_batch(run_id, known, records)
+            except MlflowException as refusal:
+                if refusal.error_code != "INVALID_PARAMETER_VALUE" or self._know_anew(run_id).params == known.params:
+                    raise
+                self._log_batch(run_id, self._know(run_id), records)  # somebody else has written params into the run
 
     def log_artifacts(self, run_id: str, folder: Path) -> None:
         """Upload every file below ``folder``."""
@@ -241,6 +238,17 @@ class MlflowStore:
 
     # -- records to entities -------------------------------------------------------------------------------------------
 
+    def _log_batch(self, run_id: str, known: _Known, records: Sequence[Batchable]) -> None:
+        tags = {r.name: r.value for r in records if isinstance(r, Tag)}
+        self._log_datasets(run_id, known, [r for r in records if isinstance(r, Dataset)], tags)
+        params = self._new_params(run_id, known, [r for r in records if isinstance(r, Param)], tags)
+        metrics = [self._metric(run_id, known, r, tags) for r in records if isinstance(r, Metric)]
+        short, long = _short_tags(tags)
+        self._keep_whole(run_id, TAGS_FILE, long)
+        self._send(run_id, metrics, params, short)
+        known.params.update(params)
+        known.tags.update(short)
+
     def _metric(self, run_id: str, known: _Known, metric: Metric, tags: dict[str, str]) -> mlflow_entities.Metric:
         name = _name(metric.name, tags)
         if math.isinf(metric.value):
@@ -269,7 +277,7 @@ class MlflowStore:
 
     def _new_params(self, run_id: str, known: _Known, records: Sequence[Param], tags: dict[str, str]) -> dict[str, str]:
         """Params that MLflow does not have yet; changed ones go to ``tags`` as drift, long ones whole to a file."""
-        if records:  # asked anew: the caller of a joined run, too, records params in it
+        if any(len(record.value) > limits.PARAM_CHARACTERS for record in records):  # the file is of those that are ours
             known.params = dict(self._client.get_run(run_id).data.params)
         new: dict[str, str] = {}
         whole: dict[str, str] = {}

@@ -30,7 +30,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from overt import TrackedEstimator
+from overt import OvertWarning, TrackedEstimator
 from overt.errors import ConfigurationError
 from overt.evaluation.report import FigureSpec
 from overt.figures import draw
@@ -307,6 +307,25 @@ def test_each_candidate_says_which_estimator_it_is(runs: Runs) -> None:
     assert types == {0: "RidgeClassifier", 1: "DecisionTreeClassifier", 2: "DecisionTreeClassifier"}
     assert runs[0].params["best_model_type"] == type(model.best_estimator_[-1]).__name__ == "DecisionTreeClassifier"
     assert runs[0].params["model_type"] == "RidgeClassifier"
+
+
+class Renaming(GridSearchCV):  # type: ignore[misc]
+    """A third party's search that notes its candidates by names of its own."""
+
+    def fit(self, X: Any, y: Any = None) -> Renaming:
+        super().fit(X, y)
+        self.cv_results_["params"] = [{"kind": params["clf"]} for params in self.cv_results_["params"]]
+        return self
+
+
+def test_what_a_candidate_is_of_is_left_out_and_said_where_it_cannot_be_found_out(runs: Runs) -> None:
+    search = Renaming(Pipeline([("clf", RidgeClassifier())]), {"clf": [tree(), RidgeClassifier()]}, cv=3)
+    with pytest.warns(OvertWarning, match="model types of candidates of run .* could not be recorded") as said:
+        TrackedEstimator(search, child_runs="all").fit(X, y)
+    assert len(said) == 1
+    assert "ValueError" in runs[0].tags["overt.not_recorded.model_types_of_candidates"]
+    assert "best_model_type" not in runs[0].params
+    assert [set(run.params) for run in runs[1:]] == [{"kind"}, {"kind"}]
 
 
 def test_a_candidate_that_is_tried_in_several_rounds_says_in_which(runs: Runs) -> None:
