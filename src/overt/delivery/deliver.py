@@ -193,7 +193,7 @@ class RunDelivery:
         return False
 
     def _passes_over(self) -> bool:
-        """Whether the run is one for rows that has nothing of any yet, so nothing is sent; once it has, all of it is."""
+        """Whether the run is one for rows and has nothing of any yet: nothing is sent then, and all of it later."""
         if self.progress.run_id is not None or ROWS_TAG not in self.spec.tags:
             return False
         ends = {path.name: _size(path) for path in filter(self._may_be_read, segment_paths(self.folder))}
