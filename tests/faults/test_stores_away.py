@@ -21,6 +21,7 @@ from tests.crash.processes import (
     bare,
     couriers_of,
     eventually,
+    is_gone,
     kill,
     run_folders,
     run_python,
@@ -327,6 +328,9 @@ def _mlflow(uri: str, what: str, verb: str, key: str) -> None:
     getattr(client, f"{verb}_{what}")(identity)
 
 
+STRACE = "strace -f --seccomp-bpf -qq -o trace -e trace=network,process".split()
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_the_training_process_never_touches_the_network(
     base: Path, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
@@ -336,16 +340,14 @@ def test_the_training_process_never_touches_the_network(
         monkeypatch.setenv("OVERT_STORE", uri)
         monkeypatch.setenv("OVERT_WAIT", str(DRAIN_S))
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        ended = run_python(
-            """
-            import subprocess, sys
-            strace = ["strace", "-f", "-qq", "-o", "trace", "-e", "trace=network,process"]
-            sys.exit(subprocess.run([*strace, sys.executable, *sys.argv[1:]]).returncode)
-            """,
-            _script(),
-        )
-    assert ended.code == 0, ended.err
-    trace = Path("trace").read_text(errors="replace").splitlines()
+        traced = start_python(TRAINING, prefix=STRACE)
+        eventually(lambda: "AF_INET" in _trace(), "the courier's look for its store")
+        eventually(lambda: is_gone(int(_trace().split()[0])), "the training's end")
+        for courier in couriers_of(base):  # it would go on looking for half a minute
+            kill(courier)
+        _, err = traced.communicate(timeout=DEADLINE_S)
+    assert traced.returncode == 0, err
+    trace = _trace().splitlines()
     threads, begun = {trace[0].split()[0]}, {}
     for line in trace:
         pid, call = line.split(maxsplit=1)
@@ -362,10 +364,8 @@ def test_the_training_process_never_touches_the_network(
     assert not [call for pid, call in calls if pid in threads]
 
 
-def _script() -> Path:
-    path = Path("training.py")
-    path.write_text(TRAINING)
-    return path.absolute()
+def _trace() -> str:
+    return Path("trace").read_text(errors="replace") if Path("trace").exists() else ""
 
 
 @pytest.mark.timeout(240)
