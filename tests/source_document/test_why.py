@@ -1,6 +1,7 @@
 """The source document's four reasons to track experiments, each acted out: what it says is lost without is there.
 
-Models are trained once for each kind of store, in a folder that is gone afterwards. Sharing and auditing happen in another folder and another process, which see the store and nothing else.
+Models are trained once for each kind of store, in a folder that is gone afterwards. Sharing and auditing happen in
+another folder and another process, which see the store and nothing else.
 """
 
 from __future__ import annotations
