@@ -46,7 +46,7 @@ class Bomb:
 
 
 @pytest.fixture
-def run(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> overt.Run:
+def run(sqlite_uri: str, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> overt.Run:
     """A run with a tree that was recorded as skops."""
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     overt.configure(store=sqlite_uri, delivery="inline")

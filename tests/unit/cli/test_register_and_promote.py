@@ -34,7 +34,7 @@ PROMOTION_FIELDS = {
 
 
 @pytest.fixture
-def recorded(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def recorded(sqlite_uri: str, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs, ``depth 1`` and ``depth 6``, in the configured store."""
     monkeypatch.setenv("OVERT_STORE", sqlite_uri)
     monkeypatch.setenv("OVERT_DELIVERY", "inline")
