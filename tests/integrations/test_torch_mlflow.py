@@ -115,9 +115,7 @@ def script(code: str, folder: Path, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_a_loop_arrives_and_models_of_a_class_of_main_load_without_overt(
-    sqlite_uri: str, tmp_path: Path
-) -> None:
+def test_a_loop_arrives_and_models_of_a_class_of_main_load_without_overt(sqlite_uri: str, tmp_path: Path) -> None:
     script(TRAIN, tmp_path)
     script(LOAD, tmp_path, sqlite_uri)
     trained, models = (json.loads((tmp_path / name).read_text()) for name in ("trained.json", "loaded.json"))
