@@ -150,7 +150,11 @@ STORES: dict[str, Callable[[], AbstractContextManager[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", STORES)
+# A server that refuses in one way more or less is the sweep; of each kind of trouble one is looked at always.
+SWEEP = ("503", "401", "404", "other JSON")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SWEEP)) for name in STORES])
 def test_training_goes_on_without_its_store(
     name: str, sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +372,7 @@ def _trace() -> str:
     return Path("trace").read_text(errors="replace") if Path("trace").exists() else ""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_eight_processes_that_start_together_on_a_new_database_all_succeed(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
