@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -116,6 +117,17 @@ def sqlite_uri(empty_mlflow_database: Path, tmp_path: Path) -> str:
     Artifacts of the experiment Default go to ``mlruns/0`` in the test's folder, as they would had it created the file.
     """
     return _copy_database(empty_mlflow_database, tmp_path, artifacts=str(tmp_path / "mlruns" / "0"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have matplotlib draw nothing in this process: pictures took more than half of a delivery that nobody looks at."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    def print_png(canvas: FigureCanvasAgg, file: BinaryIO, **options: object) -> None:
+        file.write(b"\x89PNG")
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
 
 
 @pytest.fixture(scope="session")

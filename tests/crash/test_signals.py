@@ -24,8 +24,8 @@ TRAINING = """
 
 
 @pytest.fixture
-def store(sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+def store(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERT_STORE", "jsonl:experiments")
     monkeypatch.setenv("OVERT_WAIT", "0")  # what is delivered is not the question here
 
 

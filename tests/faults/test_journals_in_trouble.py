@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.crash.processes import Database, eventually, run_folders, run_python, start_python
+from tests.crash.processes import Database, PlainFiles, eventually, run_folders, run_python, start_python
 
 pytestmark = pytest.mark.timeout(180)  # couriers have the lowest priority: on a busy machine they take their time
 
@@ -23,9 +23,15 @@ RECORDING = """
 """
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """URI of plain files: the journal is what is in trouble, and no store."""
+    return f"jsonl:{tmp_path / 'experiments'}"
+
+
 @pytest.mark.parametrize("how", ["below a file", "read-only"])
 def test_where_nothing_can_be_written_the_journal_goes_to_the_users_cache(
-    how: str, sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "place"
     prefix: tuple[str, ...] = ()
@@ -39,18 +45,18 @@ def test_where_nothing_can_be_written_the_journal_goes_to_the_users_cache(
                 pytest.skip("root without setpriv")
             prefix = ("setpriv", "--bounding-set", "-dac_override")
     monkeypatch.setenv("OVERT_DIR", str(place / ".overt"))
-    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+    monkeypatch.setenv("OVERT_STORE", store)
     ended = run_python(RECORDING, prefix=prefix)
     assert ended.code == 9, ended.err
     assert len(ended.warnings) == 1, ended.err
     assert f"{place}/.overt cannot be written, so journals go to {tmp_path}/.cache/overt" in ended.warnings[0]
     eventually(lambda: not run_folders(tmp_path / ".cache" / "overt"), "delivered and removed")
-    database = Database(sqlite_uri)
-    assert len(database.points(ended.out.split()[0])) == 200
+    kept = PlainFiles(store)
+    assert len(kept.points(ended.out.split()[0])) == 200
 
 
-def test_a_full_disk_is_said_once_and_counted(sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+def test_a_full_disk_is_said_once_and_counted(store: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERT_STORE", store)
     ended = run_python("""
         import resource, sys, time
         import overt
@@ -74,15 +80,15 @@ def test_a_full_disk_is_said_once_and_counted(sqlite_uri: str, base: Path, monke
     assert "could not be written" in ended.warnings[0]
     assert "ended with 500 record(s) that could not be written" in ended.warnings[1]
     eventually(lambda: not run_folders(base), "delivered and removed")
-    key, database = ended.out.split()[0], Database(sqlite_uri)
-    assert {point.name for point in database.points(key)} == {"before", "after"}
-    assert database.tags(key)["overt.lost_records"].startswith("500")
+    key, kept = ended.out.split()[0], PlainFiles(store)
+    assert {point.name for point in kept.points(key)} == {"before", "after"}
+    assert kept.tags(key)["overt.lost_records"].startswith("500")
 
 
 def test_a_journal_removed_while_it_is_written_is_said_and_written_again(
-    sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
+    store: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+    monkeypatch.setenv("OVERT_STORE", store)
     training = start_python("""
         import os, sys, time
         import overt
@@ -105,19 +111,19 @@ def test_a_journal_removed_while_it_is_written_is_said_and_written_again(
     assert err.count("OvertWarning:") == 1, err
     assert "was removed" in err
     eventually(lambda: not run_folders(base), "delivered and removed")
-    database = Database(sqlite_uri)
-    assert {point.name for point in database.points(key)} == {"before", "after"}
-    assert database.status(key) == "FINISHED"
-    assert (database.artifacts(key) / "notes" / "a.txt").read_text() == "a note"
+    kept = PlainFiles(store)
+    assert {point.name for point in kept.points(key)} == {"before", "after"}
+    assert kept.status(key) == "FINISHED"
+    assert (kept.artifacts(key) / "notes" / "a.txt").read_text() == "a note"
 
 
 def test_a_very_long_command_line_does_not_stop_the_courier(
-    sqlite_uri: str, base: Path, monkeypatch: pytest.MonkeyPatch
+    store: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+    monkeypatch.setenv("OVERT_STORE", store)
     ended = run_python(RECORDING, *(f"image-{i:06d}.png" for i in range(12_000)))
     assert (ended.code, ended.err) == (9, "")
-    assert len(Database(sqlite_uri).points(ended.out.split()[0])) == 200
+    assert len(PlainFiles(store).points(ended.out.split()[0])) == 200
     assert not run_folders(base)
 
 

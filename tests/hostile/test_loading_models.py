@@ -46,7 +46,7 @@ class Bomb:
 
 
 @pytest.fixture
-def run(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> overt.Run:
+def run(sqlite_uri: str, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> overt.Run:
     """A run with a tree that was recorded as skops."""
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     overt.configure(store=sqlite_uri, delivery="inline")
@@ -268,7 +268,7 @@ def test_the_harmless_shape_of_the_hostile_files_loads(tmp_path: Path) -> None:
 
 
 def test_distributions_are_refused_because_they_execute_a_text_of_theirs(tmp_path: Path) -> None:
-    search = RandomizedSearchCV(LogisticRegression(), {"C": stats.loguniform(0.1, 1)}, n_iter=1).fit(X, y)
+    search = RandomizedSearchCV(LogisticRegression(max_iter=1_000), {"C": stats.loguniform(0.1, 1)}, n_iter=1).fit(X, y)
     content = skops.dumps(search)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         schema = archive.read("schema.json").decode()

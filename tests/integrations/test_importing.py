@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_wine
 from sklearn.tree import DecisionTreeClassifier
+from tests.unit.cli.conftest import Overt, Said
 
 import overt
 from overt.errors import ConfigurationError, StoreUnavailable
@@ -26,11 +26,26 @@ pytestmark = pytest.mark.timeout(120)
 X, y = load_wine(return_X_y=True)
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what has been recorded once is kept for the tests that follow."""
+    return tmp_path_factory.mktemp("recorded")
+
+
 @pytest.fixture(params=["jsonl:experiments", "csv:experiments.csv"])
-def recorded(request: pytest.FixtureRequest) -> JsonlStore:
-    """A store with a fit, a run nested in another, and one that failed."""
+def recorded(request: pytest.FixtureRequest, shelf: Path) -> JsonlStore:
+    """A store of the test's own with a fit, a run nested in another, and one that failed."""
     uri: str = request.param
-    overt.configure(store=uri, experiment="wine")
+    kept = shelf / uri.partition(":")[0]
+    overt.configure(store=uri, experiment="wine", delivery="inline")
+    if not kept.exists():
+        _record()
+        shutil.copytree(Path.cwd(), kept, ignore=lambda folder, names: {".overt", ".cache"})
+    shutil.copytree(kept, Path.cwd(), dirs_exist_ok=True)
+    return CsvStore(Path("experiments.csv")) if uri.startswith("csv") else JsonlStore(Path("experiments"))
+
+
+def _record() -> None:
     model = overt.TrackedEstimator(DecisionTreeClassifier(random_state=0), cv=3, run_name="tree").fit(X[::2], y[::2])
     model.evaluate(X[1::2], y[1::2])
     with overt.start_run("parent"), overt.start_run("child") as child:
@@ -38,7 +53,6 @@ def recorded(request: pytest.FixtureRequest) -> JsonlStore:
             child.log_metric("loss", 1 / (step + 1))
     overt.start_run("failed").finish("FAILED")
     assert overt.wait()
-    return CsvStore(Path("experiments.csv")) if uri.startswith("csv") else JsonlStore(Path("experiments"))
 
 
 def test_runs_arrive_whole_with_their_times_and_models(recorded: JsonlStore, sqlite_uri: str) -> None:
@@ -195,7 +209,7 @@ def test_what_holds_no_runs_says_what_does(name: str, sqlite_uri: str) -> None:
         list(import_runs(Path(name), store=sqlite_uri))
 
 
-def test_the_command_says_what_it_carried_over(sqlite_uri: str) -> None:
+def test_the_command_says_what_it_carried_over(sqlite_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         {
             "run_id": "abc",
@@ -216,20 +230,19 @@ def test_the_command_says_what_it_carried_over(sqlite_uri: str) -> None:
     ]
     Path("runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "overt", "import", *arguments, "--store", sqlite_uri]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
+    def command(*arguments: str) -> Said:
+        return Overt(capsys)("import", *arguments, "--store", sqlite_uri)
 
     done = command("runs.jsonl")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == f"2 runs carried into {sqlite_uri}."
-    assert command("runs.jsonl").stdout.splitlines()[-1] == f"0 runs carried into {sqlite_uri}; 2 were there already."
-    as_json = json.loads(command("runs.jsonl", "--json").stdout)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == f"2 runs carried into {sqlite_uri}."
+    assert command("runs.jsonl").out.splitlines()[-1] == f"0 runs carried into {sqlite_uri}; 2 were there already."
+    as_json = json.loads(command("runs.jsonl", "--json").out)
     assert [run["name"] for run in as_json["runs"]] == ["a", "b"]
     wrong = command("nothing.jsonl")
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("overt: FILE must be")
-    assert len(wrong.stderr.splitlines()) == 1
+    assert (wrong.code, wrong.out) == (1, "")
+    assert wrong.err.startswith("overt: FILE must be")
+    assert len(wrong.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["artifacts", "records", "open"])

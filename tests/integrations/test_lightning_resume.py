@@ -211,6 +211,7 @@ print(fitted.global_step, tracking.run_.id)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_killed_at_step_150_it_goes_on_from_100_on_a_machine_that_has_checkpoint_and_store_only(
     tmp_path: Path, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,10 @@ ESTIMATORS = {
     "histograms": HistGradientBoostingClassifier(max_iter=4, random_state=0),
     "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
 }
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("undrawn"),
+]
 
 
 @pytest.fixture(autouse=True)

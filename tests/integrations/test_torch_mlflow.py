@@ -1,4 +1,4 @@
-"""A decorated loop that really goes to MLflow, and its model loaded where overt cannot be imported."""
+"""A decorated loop that really goes to MLflow, and models loaded where overt cannot be imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ TRAIN = """
     import json, sys
     import torch
     from torch.utils.data import DataLoader, TensorDataset
+    import overt
     from overt.integrations.torch.decorator import track_training
+    from overt.models.torch import torch_model
 
 
     class Net(torch.nn.Module):  # of __main__: nobody else has this class
@@ -57,11 +59,19 @@ TRAIN = """
         torch.optim.Adam(model.parameters(), 0.01),
         epochs=3,
     )
-    assert not {"mlflow", "matplotlib"} & set(sys.modules), "the training process imported what only the courier needs"
     run = train.run_
+    said = {"id": run.id, "model": run.model_uri, "metrics": run.metrics, "out": model(X[:5]).tolist()}
+
+    model = torch.nn.Sequential(Net(), torch.nn.Dropout(0.5)).train()
+    with overt.start_run("by hand") as run:
+        before = torch.random.get_rng_state()
+        run.log_model(torch_model(model, X))
+        assert torch.equal(before, torch.random.get_rng_state()), "the training's random numbers are its own"
+    assert model.training and model[1].training
+    by_hand = {"model": run.model_uri, "out": model.eval()(X[:5]).tolist()}
+    assert not {"mlflow", "matplotlib"} & set(sys.modules), "the training process imported what only the courier needs"
     with open("trained.json", "w") as file:
-        said = {"id": run.id, "model": run.model_uri, "metrics": run.metrics, "out": model(X[:5]).tolist()}
-        json.dump({**said, "x": X[:5].tolist()}, file)
+        json.dump({**said, "x": X[:5].tolist(), "by_hand": by_hand}, file)
 """
 
 LOAD = """
@@ -74,12 +84,21 @@ LOAD = """
     with open("trained.json") as file:
         said = json.load(file)
     x = torch.tensor(said["x"])
-    module = mlflow.pytorch.load_model(said["model"])
-    out = module(x).tolist()
-    pyfunc = mlflow.pyfunc.load_model(said["model"])
-    info = mlflow.models.get_model_info(said["model"])
+
+
+    def loaded(uri):
+        module, info = mlflow.pytorch.load_model(uri), mlflow.models.get_model_info(uri)
+        return {
+            "is_training": module.training,
+            "out": module(x).tolist(),
+            "pyfunc": mlflow.pyfunc.load_model(uri).predict(x.numpy()).tolist(),
+            "signature": str(info.signature),
+            "flavors": sorted(info.flavors),
+        }
+
+
     with open("loaded.json", "w") as file:
-        json.dump({"out": out, "pyfunc": pyfunc.predict(x.numpy()).tolist(), "signature": str(info.signature)}, file)
+        json.dump([loaded(said["model"]), loaded(said["by_hand"]["model"])], file)
 """
 
 
@@ -96,13 +115,16 @@ def script(code: str, folder: Path, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_a_loop_arrives_in_mlflow_and_its_model_loads_without_overt(sqlite_uri: str, tmp_path: Path) -> None:
+def test_a_loop_arrives_and_models_of_a_class_of_main_load_without_overt(sqlite_uri: str, tmp_path: Path) -> None:
     script(TRAIN, tmp_path)
     script(LOAD, tmp_path, sqlite_uri)
-    trained, loaded = (json.loads((tmp_path / name).read_text()) for name in ("trained.json", "loaded.json"))
-    assert loaded["out"] == trained["out"]
-    assert loaded["pyfunc"] == trained["out"]
-    assert "Tensor('float32', (-1, 4))" in loaded["signature"]
+    trained, models = (json.loads((tmp_path / name).read_text()) for name in ("trained.json", "loaded.json"))
+    for expected, loaded in zip((trained, trained["by_hand"]), models, strict=True):
+        assert loaded["out"] == expected["out"]
+        assert loaded["pyfunc"] == expected["out"]
+        assert "Tensor('float32', (-1, 4))" in loaded["signature"]
+        assert loaded["flavors"] == ["python_function", "pytorch"]
+        assert not loaded["is_training"]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         run = "(SELECT run_uuid FROM runs WHERE name = 'loop')"
         status = connection.execute("SELECT status FROM runs WHERE name = 'loop'").fetchall()

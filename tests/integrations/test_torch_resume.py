@@ -304,6 +304,7 @@ print(train.run_.id)
 NAMES = ("mine", "train_loss_step", "train_loss", "lr", "n_steps")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_killed_in_epoch_3_it_goes_on_in_one_run_with_every_step_once(
     tmp_path: Path, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch

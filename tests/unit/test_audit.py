@@ -22,7 +22,7 @@ Train = Callable[[int], str]
 
 
 @pytest.fixture
-def train(sqlite_uri: str) -> Train:
+def train(sqlite_uri: str, undrawn: None) -> Train:
     """Fit a tree of that depth, evaluate it on the same held-out data each time; the run's id."""
     overt.configure(store=sqlite_uri, delivery="inline")
     X, y = load_iris(return_X_y=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ PROMOTION_FIELDS = {
 
 
 @pytest.fixture
-def recorded(record: Record) -> None:
+def recorded(sqlite_uri: str, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs, ``depth 1`` and ``depth 6``, in the configured store."""
-    made = record(MODELS, OVERT_DELIVERY="inline", OVERT_WAIT="60")
-    assert made.returncode == 0, made.stderr
+    monkeypatch.setenv("OVERT_STORE", sqlite_uri)
+    monkeypatch.setenv("OVERT_DELIVERY", "inline")
+    Path("models.py").write_text(MODELS)
+    runpy.run_path("models.py")
 
 
 @pytest.mark.usefixtures("recorded")

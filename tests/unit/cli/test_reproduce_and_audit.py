@@ -70,6 +70,7 @@ def elsewhere(tmp_path: Path, sqlite_uri: str) -> Elsewhere:
     return Elsewhere(tmp_path / "home", sqlite_uri)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_run_is_audited_and_rebuilt_from_the_store_alone_and_gives_the_same_scores_again(
     elsewhere: Elsewhere, tmp_path: Path, sqlite_uri: str

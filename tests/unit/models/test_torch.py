@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,58 +14,6 @@ import pytest
 from overt.models.torch import first_rows, torch_model
 
 torch = pytest.importorskip("torch")
-
-SAVING = """
-import sys, torch, overt
-from overt.models.torch import torch_model
-
-class Net(torch.nn.Module):  # of __main__: plain torch.save would write no more of it than its name
-    def __init__(self):
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
-    def forward(self, x):
-        return self.layers(x)
-
-torch.manual_seed(0)
-model, X = Net(), torch.randn(16, 4)
-model.train()
-overt.configure(store=sys.argv[1])
-with overt.start_run("torch") as run:
-    before = torch.random.get_rng_state()
-    run.log_model(torch_model(model, X))
-    assert torch.equal(before, torch.random.get_rng_state()), "the training's random numbers are its own"
-assert model.training and model.layers[1].training
-torch.save((X, model.eval()(X).detach()), "data.pt")
-print(run.model_uri)
-assert "mlflow" not in sys.modules
-"""
-
-LOADING = """
-import sys, numpy, torch, mlflow
-mlflow.set_tracking_uri(sys.argv[1])
-uri = sys.argv[2]
-X, expected = torch.load("data.pt")
-model = mlflow.pytorch.load_model(uri)
-assert not model.training and torch.equal(model(X), expected)
-assert numpy.array_equal(mlflow.pyfunc.load_model(uri).predict(X.numpy()), expected.numpy())
-assert "overt" not in sys.modules, "a saved model needs MLflow and torch, and no overt"
-info = mlflow.models.get_model_info(uri)
-print(info.signature.inputs.to_dict()[0]["tensor-spec"], sorted(info.flavors))
-"""
-
-
-def python(script: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", script, *arguments]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
-
-
-@pytest.mark.timeout(120)
-def test_a_module_of_main_loads_in_another_process_and_predicts_the_same(sqlite_uri: str, tmp_path: Path) -> None:
-    uri = python(SAVING, sqlite_uri)
-    said = python(LOADING, sqlite_uri, uri)
-    assert said == "{'dtype': 'float32', 'shape': (-1, 4)} ['python_function', 'pytorch']"
 
 
 class Two(torch.nn.Module):
