@@ -445,6 +445,58 @@ def test_the_training_data_is_not_taken_for_the_held_out_data(captured: list[Mem
     assert series(captured[0], "val_loss") == [(epoch, losses[1]) for epoch, losses in enumerate(log)]
 
 
+@pytest.mark.parametrize("where", ["before the step", "after the step"])
+def test_a_loss_for_its_value_alone_on_a_batch_of_the_training_is_none_of_the_validation(
+    captured: list[MemoryRun], where: str
+) -> None:
+    def train(model, loader, held_out, criterion, optimizer):
+        mined, validated = [], []
+        for _ in range(2):
+            model.train()
+            hard = []
+            for x, y in loader:
+                if where == "before the step":  # hard examples
+                    with torch.no_grad():
+                        hard.append((criterion(model(x), y).item(), len(x)))
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+                if where == "after the step":
+                    with torch.no_grad():
+                        hard.append((criterion(model(x), y).item(), len(x)))
+            model.eval()
+            with torch.no_grad():
+                losses = [(criterion(model(x), y).item(), len(x)) for x, y in held_out]
+            for log, found in ((mined, hard), (validated, losses)):
+                log.append(sum(loss * n for loss, n in found) / sum(n for _, n in found))
+        return mined, validated
+
+    made = parts()
+    mined, validated = track_training(train)(
+        made.model, made.train_loader, made.val_loader, made.criterion, made.optimizer
+    )
+    run = captured[0]
+    assert series(run, "training_loss") == list(enumerate(mined))
+    assert series(run, "val_loss") == list(enumerate(validated))
+    assert [epoch for epoch, _ in series(run, "val_accuracy")] == [0, 1]
+    assert sum(map(sum, json.loads(run.artifacts["val_confusion_matrix.json"])["matrix"])) == 20
+    assert not any(point.step < 0 or "held_out" in point.name for point in run.history)
+
+
+def test_a_batch_that_was_looked_at_before_the_training_leaves_its_loader_the_held_out_one(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def train(model, train_loader, val_loader, criterion, optimizer):
+        images = iter(val_loader)
+        next(images)
+        return fit(model, train_loader, val_loader, criterion, optimizer)
+
+    history = train(**parts().values())
+    assert series(captured[0], "val_loss") == [(epoch, row["val_loss"]) for epoch, row in enumerate(history)]
+    assert not any(name.startswith("training_") for name in captured[0].metrics)
+
+
 def test_loaders_made_anew_for_each_call_are_not_taken_for_one_another(captured: list[MemoryRun]) -> None:
     @track_training
     def train(model, loader, criterion, optimizer, epoch):

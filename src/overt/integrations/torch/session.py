@@ -72,6 +72,7 @@ class Session:
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
         self._has_been_bad = False
         self._ours: set[str] = set()
+        self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -167,11 +168,13 @@ class Session:
     def abandon_epoch(self) -> None:
         """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
         with self._part("epoch"):
+            self._held.clear()
             self.epochs.abandon()
 
     def close_epoch(self, index: int | None = None) -> None:
         """An epoch ends here, if one is going on; ``index`` is its number, where that is known."""
         with self._part("epoch"):
+            self._place_held()
             self.epochs.close(index)
 
     def is_ours(self, name: str) -> bool:
@@ -188,6 +191,7 @@ class Session:
             return None
         with self._part("passes"):
             self._seen_in_step = None
+            self._place_held()
             return self.epochs.begin_pass(name, length, self._identity_of(loader))
         return None
 
@@ -196,8 +200,8 @@ class Session:
         if not self._is_watching:
             return
         try:
-            drawn_in.batches += 1
-            drawn_in.samples += _rows(batch) or count_samples(batch) or 0
+            self._place_held()
+            self.epochs.draw(drawn_in, _rows(batch) or count_samples(batch) or 0)
             self._seen_in_step = None
             if self.functional is not None:
                 self.functional.set(self._is_to_be_sampled(drawn_in))
@@ -207,6 +211,7 @@ class Session:
     def pass_ended(self, ended: Pass) -> None:
         """A loader is exhausted or has been left."""
         with self._part("passes"):
+            self._place_held()
             self.epochs.end_pass(ended)
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
@@ -241,6 +246,7 @@ class Session:
         self._seen_in_step = None
         try:
             self.epochs.step(name)
+            self._place_held()
             self._rates[name] = _rates_of(optimizer)
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
             self.parts.failed("steps", error)
@@ -275,10 +281,23 @@ class Session:
             if loss.is_doubtful or len(self.epochs.optimizers) != 1:
                 _mark_when_backward(tensor, loss)
             self.epochs.train(loss)
+            self._place_held()
         if self.options.stop_on_nan:
             self._require_finite(loss)
         if is_training:
             return
+        self._held.append((loss, function, args, kwargs))
+        if not self.epochs.is_undecided:
+            self._place_held()
+
+    def _place_held(self) -> None:
+        """Evaluations at the first batch of a pass wait for what follows: it says whether that is one of training."""
+        if self._held:
+            held, self._held = self._held, []
+            for loss, function, args, kwargs in held:
+                self._evaluated(loss, function, args, kwargs)
+
+    def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         name, is_new = self.epochs.evaluate(loss)
         if self.evaluations is not None:
             try:
