@@ -1229,6 +1229,28 @@ def test_what_the_function_records_itself_is_not_recorded_a_second_time(captured
     assert {"val_loss", "lr", "n_steps", "samples_per_second", "epoch_seconds", "val_precision"} <= set(run.metrics)
 
 
+def test_a_series_that_the_function_goes_on_with_has_one_value_an_epoch_and_the_measured_one_another_name(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def train(run, model, train_loader, val_loader, criterion, optimizer):
+        log = []
+        for epoch in range(6):
+            log += fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+            if epoch % 3 == 2:
+                run.log_metric("val_loss", 7.0, epoch=epoch)
+                run.log_metric("val_accuracy", 0.5, epoch=epoch)
+        return [row["val_loss"] for row in log]
+
+    measured = train(**parts().values())
+    run = captured[0]
+    points = [(point.name, point.step) for point in run.history]
+    assert len(points) == len(set(points))
+    assert series(run, "val_loss") == [*enumerate(measured[:2]), (2, 7.0), (5, 7.0)]
+    assert series(run, "measured_val_loss") == list(enumerate(measured))[2:]
+    assert series(run, "val_accuracy")[2:] == [(2, 0.5), (5, 0.5)]
+
+
 def test_an_epoch_of_the_run_is_one_epoch_however_often_it_goes_through_its_loader(captured: list[MemoryRun]) -> None:
     @track_training
     def train(run, model, train_loader, val_loader, criterion, optimizer):

@@ -71,7 +71,8 @@ class Session:
         self._rates: dict[str, dict[str, Any]] = {}
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
         self._has_been_bad = False
-        self._ours: set[str] = set()
+        self._ours: dict[str, int | None] = {}
+        self._taken: set[str] = set()
         self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
 
     # -- a call --------------------------------------------------------------------------------------------------------
@@ -178,10 +179,25 @@ class Session:
             self.epochs.close(index)
 
     def is_ours(self, name: str) -> bool:
-        """Whether a series is ours to record: not if the function records it itself."""
-        if name not in self._ours and not self.run.has_metric(name):
-            self._ours.add(name)
-        return name in self._ours
+        """Whether a series is ours to record: not if the function records it itself, or has begun to."""
+        if name not in self._ours and self.run.highest_step(name) is None:
+            self._ours[name] = None
+        return name in self._ours and name not in self._taken
+
+    def _log(self, name: str, value: Any, step: int) -> str | None:
+        """Record a point of a series of ours; the name that it has got.
+
+        A series that the function goes on with is from there on its own, and ours gets another name.
+        """
+        if self._ours.get(name) not in (None, self.run.highest_step(name)):
+            self._taken.add(name)
+        if not self.is_ours(name):
+            if name not in self._taken:
+                return None
+            name = f"measured_{name}"
+        self.run.log_metric(name, value, step=step)
+        self._ours[name] = self.run.highest_step(name)
+        return name
 
     # -- what the observers tell ---------------------------------------------------------------------------------------
 
@@ -330,8 +346,7 @@ class Session:
         if not self._is_recorded(step.number):
             return
         for series, losses in step.losses.items():
-            if self.is_ours(f"{series}_step"):
-                self.run.log_metric(f"{series}_step", _mean(losses), step=step.number)
+            self._log(f"{series}_step", _mean(losses), step.number)
         if norm is not None:
             self.run.log_metric(*norm, step=step.number)
 
@@ -384,11 +399,9 @@ class Session:
             self.evaluations.told(epoch.evaluated, epoch.index)
             metrics |= self.evaluations.accuracies(read_together)
         for name, value in metrics.items():
-            if not self.is_ours(name):
-                continue
-            self.run.log_metric(name, value, epoch=epoch.index)
-            if not is_tensor(value):
-                self.written[epoch.index, name] = value
+            recorded_as = self._log(name, value, epoch.index)
+            if recorded_as and not is_tensor(value):
+                self.written[epoch.index, recorded_as] = value
         if epoch.not_finite is not None:
             loss, value = epoch.not_finite
             self._say_not_finite(loss.source, value, f"epoch {epoch.index}{loss.place}")
