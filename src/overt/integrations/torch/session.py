@@ -60,7 +60,6 @@ class Session:
         self.written: dict[tuple[int, str], float] = {}
         self.functional: FunctionalLosses | None = None
         self.batches: dict[str, Any] = {}
-        self.n_losses = 0
         self._is_watching = False
         self._models: list[torch.nn.Module] = []
         self._has_fast_paths = False
@@ -279,7 +278,6 @@ class Session:
         if isinstance(function, partial):
             function, args, kwargs = function.func, (*function.args, *args), {**function.keywords, **kwargs}
         tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
-        self.n_losses += 1
         is_training = tensor.requires_grad
         if is_training and self._seen_in_step is not None:
             if source in self._seen_in_step:
