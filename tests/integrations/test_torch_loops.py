@@ -1127,6 +1127,22 @@ def test_it_ends_the_training_on_request(captured: list[MemoryRun]) -> None:
     assert math.isnan(captured[0].metrics["train_loss"])
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_it_ends_there_also_where_the_loss_is_no_argument(captured: list[MemoryRun], at: int) -> None:
+    @track_training(stop_on_nan=True, every_n_steps=2)
+    def train(model, loader, optimizer):
+        for step, (x, y) in enumerate(loader):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x) * (math.nan if step == at else 1), y).backward()
+            optimizer.step()
+
+    made = parts()
+    with pytest.raises(LossNotFinite, match=f"epoch 0, batch {at}, step {at}"):
+        train(made.model, made.train_loader, made.optimizer)
+    assert [step for step, _ in series(captured[0], "train_loss_step")] == list(range(0, at, 2))
+    assert "overt.losses_seen" not in captured[0].tags
+
+
 def test_the_gradient_norm_is_taken_at_the_steps_that_are_recorded(captured: list[MemoryRun]) -> None:
     track_training(gradient_norm=True, every_n_steps=3)(fit)(**parts().values(), epochs=1)
     losses, norms = series(captured[0], "train_loss_step"), series(captured[0], "grad_norm_step")

@@ -318,6 +318,34 @@ def test_a_training_without_a_visible_loss_is_told_what_to_do(captured: list[Mem
     assert captured[0].metrics["n_steps"] == 4
 
 
+@pytest.mark.timeout(120)
+def test_a_compiled_model_is_not_compiled_again_for_losses_in_the_body(captured: list[MemoryRun]) -> None:
+    def train(model, train_loader, val_loader, optimizer):
+        for _ in range(2):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in val_loader:
+                    functional.cross_entropy(model(x), y)
+
+    def graphs(train: Any) -> int:
+        model, loader, _, optimizer = make()
+        compiled = []
+
+        def backend(graph: Any, inputs: Any) -> Any:
+            compiled.append(graph)
+            return graph.forward
+
+        torch.compiler.reset()
+        train(torch.compile(model, backend=backend, fullgraph=True), loader, loader, optimizer)
+        return len(compiled)
+
+    assert graphs(track_training(train)) == graphs(train)
+    assert len(series(captured[0], "train_loss_step")) == captured[0].metrics["n_steps"] * 2
+
+
 def test_that_a_loss_of_an_evaluation_was_seen_does_not_keep_that_from_being_told(
     captured: list[MemoryRun], recwarn: pytest.WarningsRecorder
 ) -> None:

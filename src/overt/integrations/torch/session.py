@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from overt.capture.functional import has_fast_paths
+from overt.capture.functional import has_fast_paths, is_compiled
 from overt.capture.training import (
     count_samples,
     first_samples,
@@ -63,6 +63,7 @@ class Session:
         self._is_watching = False
         self._models: list[torch.nn.Module] = []
         self._has_fast_paths = False
+        self._looks_at_each = False
         self._optimizers: dict[str, weakref.ref[Any]] = {}
         self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._identities = itertools.count()
@@ -89,10 +90,12 @@ class Session:
         has_loaders : bool
             Whether there are batches to choose among for that; else all are looked at.
         """
-        before = self._is_watching, self._models, self.functional, self._has_fast_paths
+        before = self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each
         self._is_watching = True
         self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
         self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
+        # what is compiled would be compiled once with the hook and once without
+        self._looks_at_each = self.options.stop_on_nan or any(map(is_compiled, self._models))
         if self._has_fast_paths and not has_loaders:
             self._say_not_looked_for("losses", "it is not seen where an evaluation begins")
         elif without_loss and self.functional is None:
@@ -101,7 +104,7 @@ class Session:
                 self.functional = FunctionalLosses(self, self.run)
                 self.functional.resume()
                 every = self.options.every_n_steps or _SAMPLED_EVERY
-                if has_loaders and every > 1:
+                if has_loaders and every > 1 and not self._looks_at_each:
                     self.run.set_tag(
                         "overt.losses_seen", f"those of every {every}th step of the training, and of its passes' first"
                     )
@@ -112,7 +115,7 @@ class Session:
                 with self._part("steps"):
                     self.epochs.tell_steps()
                 self.functional.suspend()
-            self._is_watching, self._models, self.functional, self._has_fast_paths = before
+            self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
         """What an optimizer is called in this run, under whatever name a call has it."""
@@ -325,7 +328,7 @@ class Session:
             if self._has_fast_paths:
                 self._say_not_looked_for("losses of evaluations", "their last bits would differ")
             return not self._has_fast_paths
-        if drawn_in.batches == 1:
+        if drawn_in.batches == 1 or self._looks_at_each:
             return True  # so each epoch has a loss, however few steps
         optimizers = self.epochs.optimizers
         number = sum(map(self.epochs.count_of, optimizers)) if optimizers else drawn_in.batches - 1
@@ -336,8 +339,8 @@ class Session:
 
     def _is_recorded(self, step: int) -> bool:
         every = self.options.every_n_steps
-        # with the scoped hook only some losses were seen, and all of those count
-        return not every or step % every == 0 or self.functional is not None
+        # where the scoped hook has seen only some losses all of those count
+        return not every or step % every == 0 or (self.functional is not None and not self._looks_at_each)
 
     def _record_step(self, step: Step) -> None:
         norm = self._norms.pop((step.optimizer, step.number), None)
@@ -369,10 +372,10 @@ class Session:
     def _say_not_finite(self, source: str, number: float, place: str) -> None:
         if not self._has_been_bad:
             self._has_been_bad = True
-            self.run.set_tag("overt.loss_not_finite", f"{source} was {number} in {place}")
+            self.run.set_tag("overt.loss_not_finite", f"{source} was first seen to be {number} in {place}")
             if not self.options.stop_on_nan:
                 self.run.warn(
-                    f"the loss {source!r} of run {self.run.name} was {number} in {place}. "
+                    f"the loss {source!r} of run {self.run.name} was first seen to be {number} in {place}. "
                     "To stop there: @track_training(stop_on_nan=True)"
                 )
 
