@@ -744,6 +744,41 @@ def test_two_losses_of_one_step_each_have_their_name(captured: list[MemoryRun]) 
     assert "train_loss" not in captured[0].metrics
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_of_two_heads_that_share_a_loss_the_first_one_is_evaluated(captured: list[MemoryRun], n_classes: int) -> None:
+    class Heads(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = torch.nn.Linear(4, 3), torch.nn.Linear(4, n_classes)
+
+        def forward(self, x):
+            return self.one(x), self.other(x)
+
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs=2):
+        for _ in range(epochs):
+            for x, y in train_loader:
+                one, other = model(x)
+                optimizer.zero_grad()
+                (criterion(one, y) + criterion(other, y.clamp(max=1))).backward()
+                optimizer.step()
+            right = 0
+            with torch.no_grad():
+                for x, y in val_loader:
+                    one, other = model(x)
+                    criterion(one, y) + criterion(other, y.clamp(max=1))
+                    right += (one.argmax(1) == y).sum().item()
+        return right / 20
+
+    made = parts()
+    made.model = Heads()
+    made.optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
+    right = track_training(train)(**made.values())
+    run = captured[0]
+    assert run.metrics["val_accuracy"] == right
+    assert sum(map(sum, json.loads(run.artifacts["val_confusion_matrix.json"])["matrix"])) == 20
+    assert "of the first" in run.tags["overt.val_note"]
+
+
 def test_a_generator_and_a_function_of_one_epoch_train_as_without(captured: list[MemoryRun]) -> None:
     def one_epoch(model, train_loader, val_loader, criterion, optimizer):
         return fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)[0]

@@ -33,6 +33,8 @@ class Pass:
         What the loader is called.
     identity : object
         Which loader it is, under whatever name; None where that is not known.
+    rows : int
+        Samples in its last batch.
     begun_at, drawn_at : int
         How many batches all loaders had given when it began, and with its last one.
     """
@@ -45,6 +47,7 @@ class Pass:
     samples: int = 0
     has_trained: bool = False
     is_over: bool = False
+    rows: int = 0
     begun_at: int = 0
     drawn_at: int = 0
 
@@ -65,6 +68,8 @@ class Loss:
         Whether ``backward`` went through it, where that is looked at.
     is_doubtful : bool
         Whether it is one of a training only if ``backward`` goes through it.
+    is_further : bool
+        Whether it is one of an evaluation that has losses of all samples of the batch already.
     """
 
     source: str
@@ -73,6 +78,7 @@ class Loss:
     is_sum: bool = False
     went_back: bool = False
     is_doubtful: bool = False
+    is_further: bool = False
     batch: int | None = None
     step: int | None = None
 
@@ -179,6 +185,17 @@ class _Evaluation:
 
     a_pass: Pass | None
     means: dict[str, Mean] = field(default_factory=dict)
+    batch: int = 0
+    samples: int = 0
+
+    def take(self, loss: Loss) -> None:
+        """See whether the batch that a loss is of has been gone through before."""
+        if self.a_pass is None:
+            return
+        if self.batch != self.a_pass.batches:
+            self.batch, self.samples = self.a_pass.batches, 0
+        loss.is_further = 0 < self.a_pass.rows <= self.samples
+        self.samples += loss.samples
 
 
 class Epochs:
@@ -255,6 +272,7 @@ class Epochs:
         self._n_drawn += 1
         drawn_in.drawn_at = self._n_drawn
         drawn_in.batches += 1
+        drawn_in.rows = samples
         drawn_in.samples += samples
         if not drawn_in.has_trained:
             self._is_settled = False
@@ -326,6 +344,7 @@ class Epochs:
         if is_new:
             self._evaluations[name] = found = _Evaluation(a_pass)
         assert found is not None
+        found.take(loss)
         self._hold(found.means.setdefault(loss.source, Mean()), loss)
         self._is_settled = False
         if self._open is not None:

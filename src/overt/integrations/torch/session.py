@@ -316,7 +316,11 @@ class Session:
 
     def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         name, is_new = self.epochs.evaluate(loss)
-        if self.evaluations is not None:
+        if self.evaluations is not None and loss.is_further:
+            self.run.set_tag(
+                f"overt.{name}_note", "several losses were seen in a batch: accuracy and report are of the first"
+            )
+        elif self.evaluations is not None:
             try:
                 self.evaluations.add(name, function, args, kwargs, is_new=is_new)
             except Exception as error:  # noqa: BLE001 - the loss itself stands

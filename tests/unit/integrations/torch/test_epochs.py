@@ -229,6 +229,20 @@ def test_loaders_that_are_drawn_from_together_are_both_trained_on() -> None:
     assert names == ["training", "training_short"]
 
 
+def test_losses_that_share_a_batch_are_told_from_those_that_go_through_it_again() -> None:
+    machine = Machine("sgd")
+    further: list[bool] = []
+
+    def each() -> None:
+        for samples in (1, 1, 2):  # the batch in two parts, and once again as a whole
+            loss = Loss("loss", 1.0, samples)
+            machine.evaluate(loss)
+            further.append(loss.is_further)
+
+    machine.over("val", 2, each)
+    assert further == [False, False, True] * 2
+
+
 def test_sets_have_names_of_their_own() -> None:
     machine = Machine("sgd")
     names = []
