@@ -483,6 +483,35 @@ def test_a_loss_for_its_value_alone_on_a_batch_of_the_training_is_none_of_the_va
     assert not any(point.step < 0 or "held_out" in point.name for point in run.history)
 
 
+@pytest.mark.parametrize(("n_held_out", "name"), [(20, "val_loss"), (3, "training_loss")])
+def test_a_model_that_is_evaluated_on_more_than_a_batch_of_the_training_has_seen_held_out_data(
+    captured: list[MemoryRun], n_held_out: int, name: str
+) -> None:
+    @track_training
+    def train(model, train_loader, criterion, optimizer, epochs=2):
+        log = []
+        for _ in range(epochs):
+            total = 0
+            for step, (x, truth) in enumerate(train_loader):
+                optimizer.zero_grad()
+                criterion(model(x), truth).backward()
+                optimizer.step()
+                if step == 3:
+                    model.eval()
+                    with torch.no_grad():
+                        for part, t in zip(X.split(5), y.split(5), strict=True):  # of no loader
+                            total += criterion(model(part), t).item() * len(t)
+                    model.train()
+            log.append(total / n_held_out)
+        return log
+
+    made = parts()
+    X, y = (tensor[:n_held_out] for tensor in made.val_loader.dataset.tensors)
+    log = train(made.model, made.train_loader, made.criterion, made.optimizer)
+    assert series(captured[0], name) == list(enumerate(log))
+    assert {"val_loss", "training_loss"} & set(captured[0].metrics) == {name}
+
+
 def test_a_batch_that_was_looked_at_before_the_training_leaves_its_loader_the_held_out_one(
     captured: list[MemoryRun],
 ) -> None:

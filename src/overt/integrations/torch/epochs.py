@@ -31,12 +31,12 @@ class Pass:
     ----------
     loader : str
         What the loader is called.
-    identity : object
-        Which loader it is, under whatever name; None where that is not known.
     rows : int
         Samples in its last batch.
     begun_at, drawn_at : int
         How many batches all loaders had given when it began, and with its last one.
+    identity : object
+        Which loader it is, under whatever name; None where that is not known.
     """
 
     loader: str
@@ -45,11 +45,11 @@ class Pass:
     identity: object = None
     batches: int = 0
     samples: int = 0
-    has_trained: bool = False
-    is_over: bool = False
     rows: int = 0
     begun_at: int = 0
     drawn_at: int = 0
+    has_trained: bool = False
+    is_over: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -332,12 +332,12 @@ class Epochs:
         for step in steps:
             self._on_step(step)
 
-    def evaluate(self, loss: Loss) -> tuple[str, bool]:
+    def evaluate(self, loss: Loss, *, is_elsewhere: bool = False) -> tuple[str, bool]:
         """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins.
 
-        It is of the loader that has given the last batch.
+        It is of the loader that has given the last batch, unless it ``is_elsewhere``: of data from no loader.
         """
-        a_pass = max(reversed(self._passes), key=lambda other: other.drawn_at, default=None)
+        a_pass = None if is_elsewhere else self.drawn
         name = self._set_name(a_pass)
         found = self._evaluations.get(name)
         is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
@@ -392,12 +392,13 @@ class Epochs:
         return self._passes[-1].batches - 1 if self._passes and self._passes[-1].batches else None
 
     @property
-    def is_undecided(self) -> bool:
-        """Whether the batch that was last drawn is the first of a pass that may yet turn out to be a training."""
-        if any(a_pass.has_trained for a_pass in self._passes):
-            return False
-        last = max(self._passes, key=lambda a_pass: a_pass.drawn_at, default=None)
-        return last is not None and last.batches == 1
+    def drawn(self) -> Pass | None:
+        """The pass that has given the last batch, of those that go on."""
+        return max(reversed(self._passes), key=lambda a_pass: a_pass.drawn_at, default=None)
+
+    def is_undecided(self, drawn: Pass) -> bool:
+        """Whether this first batch of a pass may yet turn out to be one of a training."""
+        return drawn.batches == 1 and not any(a_pass.has_trained for a_pass in self._passes)
 
     def state_dict(self) -> dict[str, Any]:
         """The last epoch, and the steps of each optimizer so far."""

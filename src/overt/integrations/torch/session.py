@@ -74,6 +74,7 @@ class Session:
         self._ours: dict[str, int | None] = {}
         self._taken: set[str] = set()
         self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
+        self._left_at = 0
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -304,18 +305,42 @@ class Session:
         if is_training:
             return
         self._held.append((loss, function, args, kwargs))
-        if not self.epochs.is_undecided:
+        if not self._is_to_wait():
             self._place_held()
 
-    def _place_held(self) -> None:
-        """Evaluations at the first batch of a pass wait for what follows: it says whether that is one of training."""
-        if self._held:
-            held, self._held = self._held, []
-            for loss, function, args, kwargs in held:
-                self._evaluated(loss, function, args, kwargs)
+    def _is_to_wait(self) -> bool:
+        """Whether only what follows says what the last evaluations are of.
 
-    def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any) -> None:
-        name, is_new = self.epochs.evaluate(loss)
+        At the first batch of a pass, whether that is one of a training. Within a training, whether a model in
+        evaluation mode sees its batch, or more than that: then it is evaluated on data from elsewhere.
+        """
+        drawn = self.epochs.drawn
+        if drawn is None:
+            return False
+        is_within = sum(loss.samples for loss, *_ in self._held) <= drawn.rows
+        if drawn.has_trained:
+            return is_within and self._may_have_left(drawn)
+        return (is_within or len(self._held) == 1) and self.epochs.is_undecided(drawn)
+
+    def _may_have_left(self, drawn: Pass) -> bool:
+        return drawn.rows > 0 and drawn.drawn_at != self._left_at and self._is_in_evaluation_mode()
+
+    def _place_held(self) -> None:
+        """Give the evaluations that were held to the sets that they are of."""
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        drawn = self.epochs.drawn
+        is_elsewhere = False
+        if drawn is not None and drawn.has_trained:
+            if sum(loss.samples for loss, *_ in held) > drawn.rows and self._may_have_left(drawn):
+                self._left_at = drawn.drawn_at
+            is_elsewhere = drawn.drawn_at == self._left_at
+        for loss, function, args, kwargs in held:
+            self._evaluated(loss, function, args, kwargs, is_elsewhere=is_elsewhere)
+
+    def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any, *, is_elsewhere: bool) -> None:
+        name, is_new = self.epochs.evaluate(loss, is_elsewhere=is_elsewhere)
         if self.evaluations is not None and loss.is_further:
             self.run.set_tag(
                 f"overt.{name}_note", "several losses were seen in a batch: accuracy and report are of the first"
