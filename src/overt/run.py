@@ -200,9 +200,10 @@ class Run:
         with self._writer.lock:
             return dict(self._tags)
 
-    def has_metric(self, name: str) -> bool:
-        """Whether a value of this metric was recorded here; nothing is read from a device for it."""
-        return name in self._series
+    def highest_step(self, name: str) -> int | None:
+        """Highest step of this metric, None where none was recorded here; nothing is read from a device for it."""
+        series = self._series.get(name)
+        return None if series is None else series.top_step
 
     @property
     def id(self) -> str:

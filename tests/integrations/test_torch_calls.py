@@ -945,7 +945,9 @@ def test_a_loss_that_cannot_be_seen_is_told_where_it_was_looked_for(captured: li
 
     for given, seen in ((), "torch.nn.functional's losses"), ((torch.nn.MSELoss(),), "criterion"):
         model, _, _, optimizer = make()
-        with pytest.warns(overt.OvertWarning, match=f"no loss was seen in by_hand.*only calls of {seen} are seen"):
+        with pytest.warns(
+            overt.OvertWarning, match=f"no training loss was seen in by_hand.*only calls of {seen} are seen"
+        ):
             track_training(by_hand)(model, optimizer, *given)
 
 

@@ -445,6 +445,87 @@ def test_the_training_data_is_not_taken_for_the_held_out_data(captured: list[Mem
     assert series(captured[0], "val_loss") == [(epoch, losses[1]) for epoch, losses in enumerate(log)]
 
 
+@pytest.mark.parametrize("where", ["before the step", "after the step"])
+def test_a_loss_for_its_value_alone_on_a_batch_of_the_training_is_none_of_the_validation(
+    captured: list[MemoryRun], where: str
+) -> None:
+    def train(model, loader, held_out, criterion, optimizer):
+        mined, validated = [], []
+        for _ in range(2):
+            model.train()
+            hard = []
+            for x, y in loader:
+                if where == "before the step":  # hard examples
+                    with torch.no_grad():
+                        hard.append((criterion(model(x), y).item(), len(x)))
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+                if where == "after the step":
+                    with torch.no_grad():
+                        hard.append((criterion(model(x), y).item(), len(x)))
+            model.eval()
+            with torch.no_grad():
+                losses = [(criterion(model(x), y).item(), len(x)) for x, y in held_out]
+            for log, found in ((mined, hard), (validated, losses)):
+                log.append(sum(loss * n for loss, n in found) / sum(n for _, n in found))
+        return mined, validated
+
+    made = parts()
+    mined, validated = track_training(train)(
+        made.model, made.train_loader, made.val_loader, made.criterion, made.optimizer
+    )
+    run = captured[0]
+    assert series(run, "training_loss") == list(enumerate(mined))
+    assert series(run, "val_loss") == list(enumerate(validated))
+    assert [epoch for epoch, _ in series(run, "val_accuracy")] == [0, 1]
+    assert sum(map(sum, json.loads(run.artifacts["val_confusion_matrix.json"])["matrix"])) == 20
+    assert not any(point.step < 0 or "held_out" in point.name for point in run.history)
+
+
+@pytest.mark.parametrize(("n_held_out", "name"), [(20, "val_loss"), (3, "training_loss")])
+def test_a_model_that_is_evaluated_on_more_than_a_batch_of_the_training_has_seen_held_out_data(
+    captured: list[MemoryRun], n_held_out: int, name: str
+) -> None:
+    @track_training
+    def train(model, train_loader, criterion, optimizer, epochs=2):
+        log = []
+        for _ in range(epochs):
+            total = 0
+            for step, (x, truth) in enumerate(train_loader):
+                optimizer.zero_grad()
+                criterion(model(x), truth).backward()
+                optimizer.step()
+                if step == 3:
+                    model.eval()
+                    with torch.no_grad():
+                        for part, t in zip(X.split(5), y.split(5), strict=True):  # of no loader
+                            total += criterion(model(part), t).item() * len(t)
+                    model.train()
+            log.append(total / n_held_out)
+        return log
+
+    made = parts()
+    X, y = (tensor[:n_held_out] for tensor in made.val_loader.dataset.tensors)
+    log = train(made.model, made.train_loader, made.criterion, made.optimizer)
+    assert series(captured[0], name) == list(enumerate(log))
+    assert {"val_loss", "training_loss"} & set(captured[0].metrics) == {name}
+
+
+def test_a_batch_that_was_looked_at_before_the_training_leaves_its_loader_the_held_out_one(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def train(model, train_loader, val_loader, criterion, optimizer):
+        images = iter(val_loader)
+        next(images)
+        return fit(model, train_loader, val_loader, criterion, optimizer)
+
+    history = train(**parts().values())
+    assert series(captured[0], "val_loss") == [(epoch, row["val_loss"]) for epoch, row in enumerate(history)]
+    assert not any(name.startswith("training_") for name in captured[0].metrics)
+
+
 def test_loaders_made_anew_for_each_call_are_not_taken_for_one_another(captured: list[MemoryRun]) -> None:
     @track_training
     def train(model, loader, criterion, optimizer, epoch):
@@ -690,6 +771,41 @@ def test_two_losses_of_one_step_each_have_their_name(captured: list[MemoryRun]) 
     track_training(loop)(made.model, made.train_loader, made.criterion, torch.nn.L1Loss(), made.optimizer)
     assert {"train_loss_ce_loss", "train_loss_l1_loss"} <= set(captured[0].metrics)
     assert "train_loss" not in captured[0].metrics
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_of_two_heads_that_share_a_loss_the_first_one_is_evaluated(captured: list[MemoryRun], n_classes: int) -> None:
+    class Heads(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = torch.nn.Linear(4, 3), torch.nn.Linear(4, n_classes)
+
+        def forward(self, x):
+            return self.one(x), self.other(x)
+
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs=2):
+        for _ in range(epochs):
+            for x, y in train_loader:
+                one, other = model(x)
+                optimizer.zero_grad()
+                (criterion(one, y) + criterion(other, y.clamp(max=1))).backward()
+                optimizer.step()
+            right = 0
+            with torch.no_grad():
+                for x, y in val_loader:
+                    one, other = model(x)
+                    criterion(one, y) + criterion(other, y.clamp(max=1))
+                    right += (one.argmax(1) == y).sum().item()
+        return right / 20
+
+    made = parts()
+    made.model = Heads()
+    made.optimizer = torch.optim.SGD(made.model.parameters(), 0.1)
+    right = track_training(train)(**made.values())
+    run = captured[0]
+    assert run.metrics["val_accuracy"] == right
+    assert sum(map(sum, json.loads(run.artifacts["val_confusion_matrix.json"])["matrix"])) == 20
+    assert "of the first" in run.tags["overt.val_note"]
 
 
 def test_a_generator_and_a_function_of_one_epoch_train_as_without(captured: list[MemoryRun]) -> None:
@@ -1075,6 +1191,22 @@ def test_it_ends_the_training_on_request(captured: list[MemoryRun]) -> None:
     assert math.isnan(captured[0].metrics["train_loss"])
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_it_ends_there_also_where_the_loss_is_no_argument(captured: list[MemoryRun], at: int) -> None:
+    @track_training(stop_on_nan=True, every_n_steps=2)
+    def train(model, loader, optimizer):
+        for step, (x, y) in enumerate(loader):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x) * (math.nan if step == at else 1), y).backward()
+            optimizer.step()
+
+    made = parts()
+    with pytest.raises(LossNotFinite, match=f"epoch 0, batch {at}, step {at}"):
+        train(made.model, made.train_loader, made.optimizer)
+    assert [step for step, _ in series(captured[0], "train_loss_step")] == list(range(0, at, 2))
+    assert "overt.losses_seen" not in captured[0].tags
+
+
 def test_the_gradient_norm_is_taken_at_the_steps_that_are_recorded(captured: list[MemoryRun]) -> None:
     track_training(gradient_norm=True, every_n_steps=3)(fit)(**parts().values(), epochs=1)
     losses, norms = series(captured[0], "train_loss_step"), series(captured[0], "grad_norm_step")
@@ -1175,6 +1307,28 @@ def test_what_the_function_records_itself_is_not_recorded_a_second_time(captured
     assert series(run, "val_f1_macro") == [(0, 0.25), (1, 0.25)]
     assert [step for step, _ in series(run, "train_loss_step")] == list(range(14))
     assert {"val_loss", "lr", "n_steps", "samples_per_second", "epoch_seconds", "val_precision"} <= set(run.metrics)
+
+
+def test_a_series_that_the_function_goes_on_with_has_one_value_an_epoch_and_the_measured_one_another_name(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def train(run, model, train_loader, val_loader, criterion, optimizer):
+        log = []
+        for epoch in range(6):
+            log += fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+            if epoch % 3 == 2:
+                run.log_metric("val_loss", 7.0, epoch=epoch)
+                run.log_metric("val_accuracy", 0.5, epoch=epoch)
+        return [row["val_loss"] for row in log]
+
+    measured = train(**parts().values())
+    run = captured[0]
+    points = [(point.name, point.step) for point in run.history]
+    assert len(points) == len(set(points))
+    assert series(run, "val_loss") == [*enumerate(measured[:2]), (2, 7.0), (5, 7.0)]
+    assert series(run, "measured_val_loss") == list(enumerate(measured))[2:]
+    assert series(run, "val_accuracy")[2:] == [(2, 0.5), (5, 0.5)]
 
 
 def test_an_epoch_of_the_run_is_one_epoch_however_often_it_goes_through_its_loader(captured: list[MemoryRun]) -> None:

@@ -312,10 +312,65 @@ def test_a_training_without_a_visible_loss_is_told_what_to_do(captured: list[Mem
             optimizer.step()
 
     model, loader, _, optimizer = make()
-    with pytest.warns(overt.OvertWarning, match=r"no loss was seen in train\(\).*observe="):
+    with pytest.warns(overt.OvertWarning, match=r"no training loss was seen in train\(\).*observe="):
         track_training(train)(model, loader, optimizer, 1)
     assert captured[0].status == "FINISHED"
     assert captured[0].metrics["n_steps"] == 4
+
+
+@pytest.mark.timeout(120)
+def test_a_compiled_model_is_not_compiled_again_for_losses_in_the_body(captured: list[MemoryRun]) -> None:
+    def train(model, train_loader, val_loader, optimizer):
+        for _ in range(2):
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in val_loader:
+                    functional.cross_entropy(model(x), y)
+
+    def graphs(train: Any) -> int:
+        model, loader, _, optimizer = make()
+        compiled = []
+
+        def backend(graph: Any, inputs: Any) -> Any:
+            compiled.append(graph)
+            return graph.forward
+
+        torch.compiler.reset()
+        train(torch.compile(model, backend=backend, fullgraph=True), loader, loader, optimizer)
+        return len(compiled)
+
+    assert graphs(track_training(train)) == graphs(train)
+    assert len(series(captured[0], "train_loss_step")) == captured[0].metrics["n_steps"] * 2
+
+
+def test_that_a_loss_of_an_evaluation_was_seen_does_not_keep_that_from_being_told(
+    captured: list[MemoryRun], recwarn: pytest.WarningsRecorder
+) -> None:
+    @track_training
+    def train(model, train_loader, optimizer):
+        for x, _ in train_loader:
+            optimizer.zero_grad()
+            model(x).pow(2).mean().backward()
+            optimizer.step()
+        test(model, train_loader)
+
+    @track_training
+    def test(model, val_loader):
+        with torch.no_grad():
+            for x, y in val_loader:
+                torch.nn.functional.cross_entropy(model(x), y)
+
+    model, loader, _, optimizer = make()
+    for _ in range(2):
+        train(model, loader, optimizer)
+        test(model, loader)
+    run = captured[0]
+    assert [str(warning.message)[:40] for warning in recwarn] == ["no training loss was seen in train(), so"]
+    assert run.tags["overt.not_observed"] == "loss"
+    assert "training_loss" in run.metrics
 
 
 # -- nothing is patched ------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class LossMode(TorchFunctionMode):
 
 def is_changed_by_modes(model: nn.Module) -> bool:
     """Whether a mode on the stack may change how ``model`` computes: what is compiled would be compiled once more."""
-    return has_fast_paths(model) or any(map(_is_compiled, model.modules()))
+    return has_fast_paths(model) or is_compiled(model)
 
 
 def has_fast_paths(model: nn.Module) -> bool:
@@ -90,11 +90,13 @@ def has_fast_paths(model: nn.Module) -> bool:
     return any(isinstance(module, _WITH_FAST_PATHS) for module in model.modules())
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return (
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a part of ``model`` is compiled."""
+    return any(
         type(module).__name__ == "OptimizedModule"
         or getattr(module, "_compiled_call_impl", None) is not None
         or getattr(module, "_compiler_ctx", None) is not None  # where Lightning remembers it
+        for module in model.modules()
     )
 
 

@@ -272,14 +272,15 @@ class Call:
         session = self._training.session
         has_trained = bool(session.epochs.optimizers and any(map(session.epochs.count_of, session.epochs.optimizers)))
         is_our_fault = any(name.startswith("overt.not_recorded.") for name in self._run.tags)
-        has_said_it = any("loss" in name for name in self._run.metrics)  # by yield, by what it returned, by its run
-        if not (session.n_losses or is_our_fault or has_said_it) and has_trained:
+        was_seen = any(name.startswith("train_loss") for name in self._measured)
+        is_known = was_seen or is_our_fault or self._said_losses or self._run.tags.get("overt.not_observed") == "loss"
+        if has_trained and not is_known:
             seen = " and ".join(self._observed.losses) or "torch.nn.functional's losses"
             self._run.set_tag("overt.not_observed", "loss")
             self._run.warn(
-                f"no loss was seen in {self._name}(), so run {self._run.name} has no train_loss: only calls of {seen} "
-                f"are seen there, and none that torch.compile hides. Give {self._name}() the loss as an argument, name "
-                "it with observe=, or take an argument called run and say run.log_metric(…)"
+                f"no training loss was seen in {self._name}(), so run {self._run.name} has no train_loss: only calls "
+                f"of {seen} are seen there, and none that torch.compile hides. Give {self._name}() the loss as an "
+                "argument, name it with observe=, or take an argument called run and say run.log_metric(…)"
             )
         elif self._has_epochs_in_one():
             self._run.set_tag("overt.not_observed", "epochs")
@@ -290,17 +291,25 @@ class Call:
                 "and say `for epoch in run.epochs(n)`"
             )
 
+    @property
+    def _measured(self) -> set[str]:
+        """Names of the series of epochs that were measured."""
+        return {name for _, name in self._training.session.written}
+
+    @property
+    def _said_losses(self) -> list[str]:
+        """Losses that the function has said itself: by yield, by what it returned, by its run."""
+        said = self._run.metrics.keys() - self._measured
+        return [name for name in said if "loss" in name and not name.startswith("reported_")]
+
     def _has_epochs_in_one(self) -> bool:
         """Whether the call was to be of several epochs and one was seen, with nothing that could have told of more."""
-        training, metrics = self._training, self._run.metrics
-        measured = {name for _, name in training.session.written}
+        training, measured = self._training, self._measured
         says_when = training.n_yielded or self._run.loops.were_used or self._observed.loaders
         is_told_within = set(training.functions) != {self._name}
-        says_itself = any(
-            "loss" in name and name not in measured and not name.startswith("reported_") and not name.endswith("_step")
-            for name in metrics
-        )
-        is_one = self._n_epochs == 1 and "train_loss" in measured and not any("val_" in name for name in metrics)
+        says_itself = any(not name.endswith("_step") for name in self._said_losses)
+        has_evaluated = any("val_" in name for name in self._run.metrics)
+        is_one = self._n_epochs == 1 and "train_loss" in measured and not has_evaluated
         numbers = [n for name, n in self._arguments.given.items() if not is_one_epoch((name,), n_epochs=1)]
         is_to_be_many = any(isinstance(n, int) and n > 1 for n in numbers) and "epoch" not in self._arguments.names
         return is_one and is_to_be_many and not (says_when or is_told_within or says_itself)

@@ -89,7 +89,8 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
         is one, an iterable of batches.
     every_n_steps : int, optional
         Record the series of steps at every n-th step only. Where the loss is no argument and is observed in
-        ``torch.nn.functional``, look at the loss at every n-th step of the training only, by default at every tenth.
+        ``torch.nn.functional``, look at the loss at every n-th step of the training only, by default at every tenth:
+        at each one for ``stop_on_nan=True`` and for a model that is compiled.
     log_model : bool
         Whether to record the model among the arguments or in what is returned.
     evaluate : bool
@@ -100,7 +101,7 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
         Whether to record the norm of the gradients at each step.
     stop_on_nan : bool
         Whether to raise :class:`~overt.integrations.torch.session.LossNotFinite` when a loss is NaN or infinite, where
-        it is computed. Each loss is read for that, so the loop waits for its device at each step.
+        it is computed. Each loss is looked at and read for that, so the loop waits for its device at each step.
         It rests on recording: with tracking off (``enabled=False``, ``OVERT_DISABLED=1``) nothing raises, and under
         ``torchrun`` the first rank alone looks at its losses.
     system_metrics : bool, optional

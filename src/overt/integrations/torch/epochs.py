@@ -31,6 +31,10 @@ class Pass:
     ----------
     loader : str
         What the loader is called.
+    rows : int
+        Samples in its last batch.
+    begun_at, drawn_at : int
+        How many batches all loaders had given when it began, and with its last one.
     identity : object
         Which loader it is, under whatever name; None where that is not known.
     """
@@ -41,6 +45,9 @@ class Pass:
     identity: object = None
     batches: int = 0
     samples: int = 0
+    rows: int = 0
+    begun_at: int = 0
+    drawn_at: int = 0
     has_trained: bool = False
     is_over: bool = False
 
@@ -61,6 +68,8 @@ class Loss:
         Whether ``backward`` went through it, where that is looked at.
     is_doubtful : bool
         Whether it is one of a training only if ``backward`` goes through it.
+    is_further : bool
+        Whether it is one of an evaluation that has losses of all samples of the batch already.
     """
 
     source: str
@@ -69,6 +78,7 @@ class Loss:
     is_sum: bool = False
     went_back: bool = False
     is_doubtful: bool = False
+    is_further: bool = False
     batch: int | None = None
     step: int | None = None
 
@@ -161,6 +171,7 @@ class _Open:
 
     began: float
     trained_until: float
+    begun_at: int
     lead: Pass | None = None
     passes: list[Pass] = field(default_factory=list)
     means: dict[str, Mean] = field(default_factory=dict)
@@ -174,6 +185,17 @@ class _Evaluation:
 
     a_pass: Pass | None
     means: dict[str, Mean] = field(default_factory=dict)
+    batch: int = 0
+    samples: int = 0
+
+    def take(self, loss: Loss) -> None:
+        """See whether the batch that a loss is of has been gone through before."""
+        if self.a_pass is None:
+            return
+        if self.batch != self.a_pass.batches:
+            self.batch, self.samples = self.a_pass.batches, 0
+        loss.is_further = 0 < self.a_pass.rows <= self.samples
+        self.samples += loss.samples
 
 
 class Epochs:
@@ -223,6 +245,8 @@ class Epochs:
         self._is_settled = False
         self._given: int | None = None
         self._last_event = now()
+        self._n_drawn = 0
+        self._n_trained = 0
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -234,12 +258,27 @@ class Epochs:
     def begin_pass(self, loader: str, length: int = 0, identity: object = None) -> Pass:
         """A loader of ``length`` batches is started; another pass over it that still hangs around has been left."""
         for other in self._passes:
-            other.is_over = other.is_over or other.loader == loader
+            if other.loader == loader:
+                self._forget_look(other)
+                other.is_over = True
         self._passes = [other for other in self._passes if not other.is_over]
         self._is_settled = False
-        begun = Pass(loader, self._now(), length, identity)
+        begun = Pass(loader, self._now(), length, identity, begun_at=self._n_drawn)
         self._passes.append(begun)
         return begun
+
+    def draw(self, drawn_in: Pass, samples: int = 0) -> None:
+        """A loader has given a batch, maybe in a pass that seemed to have been left."""
+        self._n_drawn += 1
+        drawn_in.drawn_at = self._n_drawn
+        drawn_in.batches += 1
+        drawn_in.rows = samples
+        drawn_in.samples += samples
+        if not drawn_in.has_trained:
+            self._is_settled = False
+            if drawn_in.is_over:
+                drawn_in.is_over = False
+                self._passes.append(drawn_in)
 
     def end_pass(self, ended: Pass) -> None:
         """A loader is exhausted, or its iterator was dropped."""
@@ -293,15 +332,19 @@ class Epochs:
         for step in steps:
             self._on_step(step)
 
-    def evaluate(self, loss: Loss) -> tuple[str, bool]:
-        """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins."""
-        a_pass = next((a_pass for a_pass in reversed(self._passes) if not a_pass.has_trained), None)
+    def evaluate(self, loss: Loss, *, is_elsewhere: bool = False) -> tuple[str, bool]:
+        """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins.
+
+        It is of the loader that has given the last batch, unless it ``is_elsewhere``: of data from no loader.
+        """
+        a_pass = None if is_elsewhere else self.drawn
         name = self._set_name(a_pass)
         found = self._evaluations.get(name)
         is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
         if is_new:
             self._evaluations[name] = found = _Evaluation(a_pass)
         assert found is not None
+        found.take(loss)
         self._hold(found.means.setdefault(loss.source, Mean()), loss)
         self._is_settled = False
         if self._open is not None:
@@ -317,6 +360,8 @@ class Epochs:
             The number of the epoch, where whoever ends it knows.
         """
         self.tell_steps()
+        for a_pass in self._passes:
+            self._forget_look(a_pass)
         if self._open is not None and self._pending:
             self._take_what_waits(is_only=len(self.optimizers) <= 1)
         ended, self._open, self._pending = self._open, None, []
@@ -329,6 +374,8 @@ class Epochs:
         told = self._told(ended)
         self._evaluations = {}
         self._is_fresh = True
+        if ended is not None:
+            self._trained_on.update(a_pass.identity for a_pass in ended.passes)
         self._on_epoch(told)
 
     def abandon(self) -> None:
@@ -343,6 +390,15 @@ class Epochs:
     def batch(self) -> int | None:
         """Number of the batch that was last drawn from the loader that was last started; None without one."""
         return self._passes[-1].batches - 1 if self._passes and self._passes[-1].batches else None
+
+    @property
+    def drawn(self) -> Pass | None:
+        """The pass that has given the last batch, of those that go on."""
+        return max(reversed(self._passes), key=lambda a_pass: a_pass.drawn_at, default=None)
+
+    def is_undecided(self, drawn: Pass) -> bool:
+        """Whether this first batch of a pass may yet turn out to be one of a training."""
+        return drawn.batches == 1 and not any(a_pass.has_trained for a_pass in self._passes)
 
     def state_dict(self) -> dict[str, Any]:
         """The last epoch, and the steps of each optimizer so far."""
@@ -368,26 +424,31 @@ class Epochs:
         if self._is_settled and going is not None:  # nothing has begun since: the way of nearly every step
             going.trained_until = self._last_event = now
             return
-        if going is None or self._begins_anew(going):
-            since = min((a_pass.began for a_pass in self._passes if not a_pass.has_trained), default=self._last_event)
+        drawn = [a_pass for a_pass in self._passes if a_pass.has_trained or a_pass.drawn_at > self._n_trained]
+        if going is None or self._begins_anew(going, drawn):
+            latest = max((a_pass.begun_at for a_pass in drawn), default=0)
+            since = min(
+                (a_pass.began for a_pass in drawn if not a_pass.has_trained and a_pass.drawn_at > latest),
+                default=self._last_event,
+            )
             given, self._given = self._given, None
             self.close()  # evaluations before the first training too
             self.index = given if given is not None else self.index + 1
             self.n_epochs += 1
             self._is_fresh = False
-            going = self._open = _Open(since, now)
-        for a_pass in self._passes:
+            going = self._open = _Open(since, now, self._n_drawn)
+        for a_pass in drawn:
             if a_pass not in going.passes and (not going.has_evaluated or a_pass.has_trained or going.lead is None):
                 a_pass.has_trained = True
-                self._trained_on.add(a_pass.identity)
                 going.passes.append(a_pass)
                 going.lead = max((going.lead or a_pass, a_pass), key=_leads)
         going.has_evaluated = False
+        self._n_trained = self._n_drawn
         self._evaluated = {}
         going.trained_until = self._last_event = now
         self._is_settled = True
 
-    def _begins_anew(self, going: _Open) -> bool:
+    def _begins_anew(self, going: _Open, drawn: Sequence[Pass]) -> bool:
         if self._is_fresh or self.is_told:
             return self._is_fresh
         if going.lead is None:
@@ -397,8 +458,21 @@ class Epochs:
             a_pass not in going.passes
             and a_pass.loader in known
             and (a_pass.loader == going.lead.loader or going.lead.is_over)
-            for a_pass in self._passes
+            for a_pass in drawn
         )
+
+    def _forget_look(self, a_pass: Pass) -> None:
+        """A batch was looked at before the training, with an iterator that hangs around: that was no training.
+
+        It has given none any more since another loader was begun, and none since the training itself began.
+        """
+        going = self._open
+        if going is None or a_pass not in going.passes or a_pass.drawn_at > going.begun_at:
+            return
+        if any(other.begun_at >= a_pass.drawn_at for other in going.passes):
+            a_pass.has_trained = False
+            going.passes = [other for other in going.passes if other is not a_pass]
+            going.lead = max(going.passes, key=_leads)
 
     def _was_evaluating(self) -> bool:
         return self._open is None or self._open.has_evaluated
@@ -460,7 +534,7 @@ class Epochs:
         in calls of ``test(model, loader)``, are told apart.
         """
         loader, identity = (a_pass.loader, a_pass.identity) if a_pass is not None else ("", None)
-        is_training = "train" in loader.lower() or (identity is not None and identity in self._trained_on)
+        is_training = "train" in loader.lower() or (a_pass is not None and self._is_trained_on(a_pass))
         alike = self._evaluated.setdefault((loader, is_training), [])
         if identity not in alike:
             alike.append(identity)
@@ -468,6 +542,12 @@ class Epochs:
         if key not in self._sets:
             self._sets[key] = self._new_set_name(*key)
         return self._sets[key]
+
+    def _is_trained_on(self, a_pass: Pass) -> bool:
+        if a_pass.has_trained or a_pass.identity is None:
+            return a_pass.has_trained
+        here = self._open.passes if self._open is not None else ()
+        return a_pass.identity in self._trained_on or any(other.identity == a_pass.identity for other in here)
 
     def _new_set_name(self, loader: str, is_training: bool, position: int) -> str:
         others = self._sets.values()
@@ -498,9 +578,9 @@ class Epochs:
         return Epoch(self.index, metrics, tuple(self._evaluations), bad[0] if bad else None)
 
     def _told_of_speed(self, ended: _Open) -> dict[str, Any]:
-        newer = [a_pass.began for a_pass in self._passes if a_pass not in ended.passes]
-        until = max(min(newer, default=self._now()), ended.trained_until)
-        samples = sum(a_pass.samples for a_pass in ended.passes if a_pass.has_trained)
+        newer = [a_pass.began for a_pass in self._passes if a_pass.began > ended.trained_until]
+        until = min(newer, default=self._now())
+        samples = sum(a_pass.samples for a_pass in ended.passes)
         samples = samples or max((mean.samples for mean in ended.means.values()), default=0)
         told: dict[str, Any] = {"epoch_seconds": until - ended.began}
         for optimizer, count in ended.steps.items():

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from overt.capture.functional import has_fast_paths
+from overt.capture.functional import has_fast_paths, is_compiled
 from overt.capture.training import (
     count_samples,
     first_samples,
@@ -60,10 +60,10 @@ class Session:
         self.written: dict[tuple[int, str], float] = {}
         self.functional: FunctionalLosses | None = None
         self.batches: dict[str, Any] = {}
-        self.n_losses = 0
         self._is_watching = False
         self._models: list[torch.nn.Module] = []
         self._has_fast_paths = False
+        self._looks_at_each = False
         self._optimizers: dict[str, weakref.ref[Any]] = {}
         self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._identities = itertools.count()
@@ -71,7 +71,10 @@ class Session:
         self._rates: dict[str, dict[str, Any]] = {}
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
         self._has_been_bad = False
-        self._ours: set[str] = set()
+        self._ours: dict[str, int | None] = {}
+        self._taken: set[str] = set()
+        self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
+        self._left_at = 0
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -88,10 +91,12 @@ class Session:
         has_loaders : bool
             Whether there are batches to choose among for that; else all are looked at.
         """
-        before = self._is_watching, self._models, self.functional, self._has_fast_paths
+        before = self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each
         self._is_watching = True
         self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
         self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
+        # what is compiled would be compiled once with the hook and once without
+        self._looks_at_each = self.options.stop_on_nan or any(map(is_compiled, self._models))
         if self._has_fast_paths and not has_loaders:
             self._say_not_looked_for("losses", "it is not seen where an evaluation begins")
         elif without_loss and self.functional is None:
@@ -100,7 +105,7 @@ class Session:
                 self.functional = FunctionalLosses(self, self.run)
                 self.functional.resume()
                 every = self.options.every_n_steps or _SAMPLED_EVERY
-                if has_loaders and every > 1:
+                if has_loaders and every > 1 and not self._looks_at_each:
                     self.run.set_tag(
                         "overt.losses_seen", f"those of every {every}th step of the training, and of its passes' first"
                     )
@@ -111,7 +116,7 @@ class Session:
                 with self._part("steps"):
                     self.epochs.tell_steps()
                 self.functional.suspend()
-            self._is_watching, self._models, self.functional, self._has_fast_paths = before
+            self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
         """What an optimizer is called in this run, under whatever name a call has it."""
@@ -167,18 +172,35 @@ class Session:
     def abandon_epoch(self) -> None:
         """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
         with self._part("epoch"):
+            self._held.clear()
             self.epochs.abandon()
 
     def close_epoch(self, index: int | None = None) -> None:
         """An epoch ends here, if one is going on; ``index`` is its number, where that is known."""
         with self._part("epoch"):
+            self._place_held()
             self.epochs.close(index)
 
     def is_ours(self, name: str) -> bool:
-        """Whether a series is ours to record: not if the function records it itself."""
-        if name not in self._ours and not self.run.has_metric(name):
-            self._ours.add(name)
-        return name in self._ours
+        """Whether a series is ours to record: not if the function records it itself, or has begun to."""
+        if name not in self._ours and self.run.highest_step(name) is None:
+            self._ours[name] = None
+        return name in self._ours and name not in self._taken
+
+    def _log(self, name: str, value: Any, step: int) -> str | None:
+        """Record a point of a series of ours; the name that it has got.
+
+        A series that the function goes on with is from there on its own, and ours gets another name.
+        """
+        if self._ours.get(name) not in (None, self.run.highest_step(name)):
+            self._taken.add(name)
+        if not self.is_ours(name):
+            if name not in self._taken:
+                return None
+            name = f"measured_{name}"
+        self.run.log_metric(name, value, step=step)
+        self._ours[name] = self.run.highest_step(name)
+        return name
 
     # -- what the observers tell ---------------------------------------------------------------------------------------
 
@@ -188,6 +210,7 @@ class Session:
             return None
         with self._part("passes"):
             self._seen_in_step = None
+            self._place_held()
             return self.epochs.begin_pass(name, length, self._identity_of(loader))
         return None
 
@@ -196,8 +219,8 @@ class Session:
         if not self._is_watching:
             return
         try:
-            drawn_in.batches += 1
-            drawn_in.samples += _rows(batch) or count_samples(batch) or 0
+            self._place_held()
+            self.epochs.draw(drawn_in, _rows(batch) or count_samples(batch) or 0)
             self._seen_in_step = None
             if self.functional is not None:
                 self.functional.set(self._is_to_be_sampled(drawn_in))
@@ -207,6 +230,7 @@ class Session:
     def pass_ended(self, ended: Pass) -> None:
         """A loader is exhausted or has been left."""
         with self._part("passes"):
+            self._place_held()
             self.epochs.end_pass(ended)
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
@@ -241,6 +265,7 @@ class Session:
         self._seen_in_step = None
         try:
             self.epochs.step(name)
+            self._place_held()
             self._rates[name] = _rates_of(optimizer)
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
             self.parts.failed("steps", error)
@@ -257,7 +282,6 @@ class Session:
         if isinstance(function, partial):
             function, args, kwargs = function.func, (*function.args, *args), {**function.keywords, **kwargs}
         tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
-        self.n_losses += 1
         is_training = tensor.requires_grad
         if is_training and self._seen_in_step is not None:
             if source in self._seen_in_step:
@@ -275,12 +299,53 @@ class Session:
             if loss.is_doubtful or len(self.epochs.optimizers) != 1:
                 _mark_when_backward(tensor, loss)
             self.epochs.train(loss)
+            self._place_held()
         if self.options.stop_on_nan:
             self._require_finite(loss)
         if is_training:
             return
-        name, is_new = self.epochs.evaluate(loss)
-        if self.evaluations is not None:
+        self._held.append((loss, function, args, kwargs))
+        if not self._is_to_wait():
+            self._place_held()
+
+    def _is_to_wait(self) -> bool:
+        """Whether only what follows says what the last evaluations are of.
+
+        At the first batch of a pass, whether that is one of a training. Within a training, whether a model in
+        evaluation mode sees its batch, or more than that: then it is evaluated on data from elsewhere.
+        """
+        drawn = self.epochs.drawn
+        if drawn is None:
+            return False
+        is_within = sum(loss.samples for loss, *_ in self._held) <= drawn.rows
+        if drawn.has_trained:
+            return is_within and self._may_have_left(drawn)
+        return (is_within or len(self._held) == 1) and self.epochs.is_undecided(drawn)
+
+    def _may_have_left(self, drawn: Pass) -> bool:
+        return drawn.rows > 0 and drawn.drawn_at != self._left_at and self._is_in_evaluation_mode()
+
+    def _place_held(self) -> None:
+        """Give the evaluations that were held to the sets that they are of."""
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        drawn = self.epochs.drawn
+        is_elsewhere = False
+        if drawn is not None and drawn.has_trained:
+            if sum(loss.samples for loss, *_ in held) > drawn.rows and self._may_have_left(drawn):
+                self._left_at = drawn.drawn_at
+            is_elsewhere = drawn.drawn_at == self._left_at
+        for loss, function, args, kwargs in held:
+            self._evaluated(loss, function, args, kwargs, is_elsewhere=is_elsewhere)
+
+    def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any, *, is_elsewhere: bool) -> None:
+        name, is_new = self.epochs.evaluate(loss, is_elsewhere=is_elsewhere)
+        if self.evaluations is not None and loss.is_further:
+            self.run.set_tag(
+                f"overt.{name}_note", "several losses were seen in a batch: accuracy and report are of the first"
+            )
+        elif self.evaluations is not None:
             try:
                 self.evaluations.add(name, function, args, kwargs, is_new=is_new)
             except Exception as error:  # noqa: BLE001 - the loss itself stands
@@ -292,7 +357,7 @@ class Session:
             if self._has_fast_paths:
                 self._say_not_looked_for("losses of evaluations", "their last bits would differ")
             return not self._has_fast_paths
-        if drawn_in.batches == 1:
+        if drawn_in.batches == 1 or self._looks_at_each:
             return True  # so each epoch has a loss, however few steps
         optimizers = self.epochs.optimizers
         number = sum(map(self.epochs.count_of, optimizers)) if optimizers else drawn_in.batches - 1
@@ -303,16 +368,15 @@ class Session:
 
     def _is_recorded(self, step: int) -> bool:
         every = self.options.every_n_steps
-        # with the scoped hook only some losses were seen, and all of those count
-        return not every or step % every == 0 or self.functional is not None
+        # where the scoped hook has seen only some losses all of those count
+        return not every or step % every == 0 or (self.functional is not None and not self._looks_at_each)
 
     def _record_step(self, step: Step) -> None:
         norm = self._norms.pop((step.optimizer, step.number), None)
         if not self._is_recorded(step.number):
             return
         for series, losses in step.losses.items():
-            if self.is_ours(f"{series}_step"):
-                self.run.log_metric(f"{series}_step", _mean(losses), step=step.number)
+            self._log(f"{series}_step", _mean(losses), step.number)
         if norm is not None:
             self.run.log_metric(*norm, step=step.number)
 
@@ -337,10 +401,10 @@ class Session:
     def _say_not_finite(self, source: str, number: float, place: str) -> None:
         if not self._has_been_bad:
             self._has_been_bad = True
-            self.run.set_tag("overt.loss_not_finite", f"{source} was {number} in {place}")
+            self.run.set_tag("overt.loss_not_finite", f"{source} was first seen to be {number} in {place}")
             if not self.options.stop_on_nan:
                 self.run.warn(
-                    f"the loss {source!r} of run {self.run.name} was {number} in {place}. "
+                    f"the loss {source!r} of run {self.run.name} was first seen to be {number} in {place}. "
                     "To stop there: @track_training(stop_on_nan=True)"
                 )
 
@@ -365,11 +429,9 @@ class Session:
             self.evaluations.told(epoch.evaluated, epoch.index)
             metrics |= self.evaluations.accuracies(read_together)
         for name, value in metrics.items():
-            if not self.is_ours(name):
-                continue
-            self.run.log_metric(name, value, epoch=epoch.index)
-            if not is_tensor(value):
-                self.written[epoch.index, name] = value
+            recorded_as = self._log(name, value, epoch.index)
+            if recorded_as and not is_tensor(value):
+                self.written[epoch.index, recorded_as] = value
         if epoch.not_finite is not None:
             loss, value = epoch.not_finite
             self._say_not_finite(loss.source, value, f"epoch {epoch.index}{loss.place}")

@@ -40,8 +40,7 @@ class Machine(Epochs):
     ) -> Pass:
         begun = self.begin_pass(loader, length, identity)
         for _ in range(batches):
-            begun.batches += 1
-            begun.samples += 2
+            self.draw(begun, samples=2)
             each()
         self.end_pass(begun)
         return begun
@@ -109,7 +108,7 @@ def test_a_shorter_loader_beside_the_longer_may_start_again() -> None:
             if short.batches == 2:
                 machine.end_pass(short)
                 short = machine.begin_pass("short", 2)
-            short.batches += 1
+            machine.draw(short)
             machine.trained()
 
         machine.over("long", 5, each, length=5)
@@ -120,7 +119,7 @@ def test_a_shorter_loader_beside_the_longer_may_start_again() -> None:
 def test_a_pass_that_was_left_ends_when_its_loader_is_started_again() -> None:
     machine = Machine("sgd")
     for _ in range(3):
-        machine.begin_pass("train")  # never ended
+        machine.draw(machine.begin_pass("train"))  # never ended
         machine.trained()
     machine.close()
     assert machine.series("n_steps") == [(0, 1), (1, 1), (2, 1)]
@@ -138,6 +137,7 @@ def test_the_last_evaluation_of_an_epoch_is_the_one_that_counts() -> None:
     machine = Machine("sgd")
     begun = machine.begin_pass("train")
     for value in (1.0, 2.0):
+        machine.draw(begun)
         machine.trained()
         machine.over("val", 3, lambda value=value: machine.evaluated(value) and None)
     machine.trained()
@@ -159,6 +159,88 @@ def test_a_new_evaluation_is_told_from_one_that_goes_on() -> None:
         machine.trained()
         told += [machine.evaluated(), machine.evaluated()]
     assert told == [("val_without_loader", True), ("val_without_loader", False)] * 2
+
+
+def test_what_is_evaluated_on_a_batch_of_the_training_is_never_held_out() -> None:
+    machine = Machine("sgd")
+    names = []
+
+    def each() -> None:
+        machine.trained()
+        names.append(machine.evaluated(3.0)[0])  # of a loader that has no name and no identity to know it by
+
+    for _ in range(2):
+        machine.over("loader", 2, each)
+        machine.over("other", 2, lambda: machine.evaluated(5.0) and None)
+    machine.close()
+    assert names == ["training"] * 4
+    assert machine.series("training_loss") == [(0, 3.0), (1, 3.0)]
+    assert machine.series("val_loss") == [(0, 5.0), (1, 5.0)]
+
+
+def test_a_batch_that_was_looked_at_before_the_training_makes_its_loader_none_of_the_training() -> None:
+    machine = Machine("sgd")
+    hanging = machine.begin_pass("held_out", 9, identity="held out")
+    machine.draw(hanging, samples=1000)
+    begun = machine.over("loader", 4, machine.trained, identity="trained on")
+    seconds = machine.seconds - begun.began
+    machine.over("held_out", 2, lambda: machine.evaluated(5.0) and None, identity="held out")
+    machine.over("loader", 4, machine.trained, identity="trained on")
+    machine.close()
+    assert machine.series("val_loss") == [(0, 5.0)]
+    assert machine.series("n_steps") == [(0, 4), (1, 4)]
+    assert machine.series("samples_per_second")[0] == (0, 8 / seconds)
+
+
+def test_an_iterator_that_is_drawn_from_once_an_epoch_is_no_training() -> None:
+    machine = Machine("sgd")
+    hanging = machine.begin_pass("held_out")
+    names = []
+    for _ in range(2):
+        begun = machine.begin_pass("loader")
+        for batch in range(3):
+            machine.draw(begun)
+            machine.trained()
+            if batch == 1:
+                machine.draw(hanging)
+                names.append(machine.evaluated()[0])
+        machine.end_pass(begun)
+        machine.over("held_out", 2, lambda: names.append(machine.evaluated()[0]))
+    machine.close()
+    assert names == ["val"] * 6
+    assert machine.series("n_steps") == [(0, 3), (1, 3)]
+
+
+def test_loaders_that_are_drawn_from_together_are_both_trained_on() -> None:
+    machine = Machine("sgd")
+    for _ in range(2):
+        long, short = machine.begin_pass("long", 3, identity=1), machine.begin_pass("short", 1, identity=2)
+        machine.draw(long, samples=2)
+        machine.draw(short, samples=2)
+        machine.trained()
+        for _ in range(2):
+            machine.draw(long, samples=2)
+            machine.trained()
+    machine.close()
+    assert machine.series("n_steps") == [(0, 3), (1, 3)]
+    names = []
+    for identity, loader in enumerate(("long", "short"), 1):
+        machine.over(loader, 1, lambda: names.append(machine.evaluated()[0]), identity=identity)
+    assert names == ["training", "training_short"]
+
+
+def test_losses_that_share_a_batch_are_told_from_those_that_go_through_it_again() -> None:
+    machine = Machine("sgd")
+    further: list[bool] = []
+
+    def each() -> None:
+        for samples in (1, 1, 2):  # the batch in two parts, and once again as a whole
+            loss = Loss("loss", 1.0, samples)
+            machine.evaluate(loss)
+            further.append(loss.is_further)
+
+    machine.over("val", 2, each)
+    assert further == [False, False, True] * 2
 
 
 def test_sets_have_names_of_their_own() -> None:
