@@ -244,6 +244,25 @@ def test_an_error_after_training_has_ended_is_still_the_runs_ending(runs: list[M
     assert runs[0].status == "FAILED"
 
 
+@pytest.mark.parametrize("tree_name", TREES)
+def test_an_error_in_a_teardown_makes_no_second_run(runs: list[MemoryRun], tree_name: str) -> None:
+    class Untidy(classifier(tree_name)):  # type: ignore[misc]
+        def teardown(self, stage: str) -> None:
+            raise RuntimeError("cannot tidy up")
+
+    class Unprepared(classifier(tree_name)):  # type: ignore[misc]
+        def prepare_data(self) -> None:
+            raise RuntimeError("no data")
+
+    fitted = trainer(callback_of(tree_name)(), tree_name=tree_name, max_epochs=1)
+    with pytest.raises(RuntimeError, match="cannot tidy up"):
+        fitted.fit(Untidy(), data())
+    assert [run.status for run in runs] == ["FINISHED"], "the fit had ended well"
+    with pytest.raises(RuntimeError, match="no data"):
+        fitted.fit(Unprepared(), data())
+    assert [run.status for run in runs] == ["FINISHED", "FAILED"], "this one never began"
+
+
 def test_an_error_in_a_test_changes_nothing_of_a_fit_that_has_ended(runs: list[MemoryRun]) -> None:
     class Untestable(classifier()):  # type: ignore[misc]
         def test_step(self, batch: Any, batch_idx: int) -> Any:

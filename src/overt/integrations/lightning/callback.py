@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any, TypeVar, get_args
 
 from overt.capture.training import count_samples
@@ -184,7 +185,8 @@ class TrackingHooks:
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
         self._record("evaluation", Session.stop_watching)
-        if trainer.state.fn == "fit" and not self._has_begun and not _is_rehearsal(trainer):
+        is_before = trainer.state.fn == "fit" and not self._has_begun and not _is_in_teardown(exception)
+        if is_before and not _is_rehearsal(trainer):
             self._open_for_failure(trainer, pl_module)
         status = _status_of(exception)
         self._record("last step", Session.close_step, trainer)
@@ -403,6 +405,11 @@ def _end_what_was_left(reference: weakref.ref[TrackingHooks]) -> None:
     callback = reference()
     if callback is not None:
         callback.end_what_was_left()
+
+
+def _is_in_teardown(error: BaseException) -> bool:
+    """Whether Lightning was tearing down what has ended, and may have ended our run, when this was raised."""
+    return any(frame.f_code.co_name == "_call_teardown_hook" for frame, _ in walk_tb(error.__traceback__))
 
 
 def _status_of(error: BaseException) -> EndStatus:
