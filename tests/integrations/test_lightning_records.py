@@ -298,6 +298,42 @@ def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[M
     assert "the last weights" in runs[0].tags["overt.model_note"]
 
 
+def test_the_best_of_an_earlier_fit_is_not_that_of_the_next(runs: list[MemoryRun]) -> None:
+    class Graded(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("badness", self.hparams.lr)
+
+    keeping = ModelCheckpoint(monitor="badness")
+    fitted = trainer(TrackingCallback(log_model="best"), keeping, enable_checkpointing=True, max_epochs=1)
+    fitted.fit(Graded(lr=0.1), data(), data())
+    fitted.fit_loop.epoch_progress.reset()
+    worse = Graded(lr=0.2)
+    with pytest.warns(OvertWarning, match="found the best checkpoint of an earlier fit"):
+        fitted.fit(worse, data(), data())
+    first, second = runs
+    assert first.tags["overt.best_checkpoint"] == f"checkpoints/{Path(keeping.best_model_path).name}"
+    assert "overt.best_checkpoint" not in second.tags
+    assert not [name for name in second.artifacts if name.startswith("checkpoints/")]
+    assert torch.equal(loaded(second).net[0].weight, worse.net[0].weight)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_best_of_the_same_run_stays_when_it_goes_on(runs: list[MemoryRun], tmp_path: Path, more: int) -> None:
+    def fit(lr: float, **how: Any) -> Any:
+        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+        callback = TrackingCallback(log_model="best")
+        settings = {"enable_checkpointing": True, "max_epochs": how.pop("max_epochs")}
+        trainer(callback, keeping, **settings).fit(classifier()(lr=lr), data(), data(), **how)
+        return keeping
+
+    fit(0.1, max_epochs=1)
+    best = fit(0.1, max_epochs=1 + more, ckpt_path=str(tmp_path / "last.ckpt")).best_model_path
+    (run,) = runs
+    assert run.tags["overt.best_checkpoint"] == f"checkpoints/{Path(best).name}"
+    weights = torch.load(best, weights_only=True)["state_dict"]["net.0.weight"]
+    assert torch.equal(loaded(run).net[0].weight, weights)
+
+
 def test_no_model_and_no_checkpoint_are_recorded_on_request(runs: list[MemoryRun]) -> None:
     trainer(TrackingCallback(log_model=False), enable_checkpointing=True).fit(classifier()(), data())
     assert runs[0].models == {}
@@ -331,6 +367,32 @@ def test_early_stopping_is_said(runs: list[MemoryRun]) -> None:
 
     trainer(TrackingCallback(), EarlyStopping("stuck", patience=1), max_epochs=9).fit(Stuck(), data())
     assert runs[0].tags["overt.stopped_early"] == "after epoch 1: stuck"
+
+
+def test_only_the_fit_that_was_stopped_early_says_so(runs: list[MemoryRun]) -> None:
+    class Stuck(classifier()):  # type: ignore[misc]
+        def on_train_epoch_end(self) -> None:
+            self.log("stuck", 1.0)
+
+    stopping = EarlyStopping("stuck", patience=1)
+    fitted = trainer(TrackingCallback(), stopping, max_epochs=9)
+    fitted.fit(Stuck(), data())
+    stopping.patience, fitted.should_stop, fitted.fit_loop.max_epochs = 9, False, 4
+    fitted.fit_loop.epoch_progress.reset()
+    fitted.fit(Stuck(), data())
+    assert stopping.stopped_epoch == 1
+    assert ["overt.stopped_early" in run.tags for run in runs] == [True, False]
+
+
+def test_a_fit_that_is_stopped_in_its_first_epoch_says_so(runs: list[MemoryRun]) -> None:
+    class Diverged(classifier()):  # type: ignore[misc]
+        def on_train_epoch_end(self) -> None:
+            self.log("bad", float("nan"))
+
+    trainer(TrackingCallback(), EarlyStopping("bad"), max_epochs=9).fit(Diverged(), data())
+    assert runs[0].tags["overt.stopped_early"] == "after epoch 0: bad"
+    trainer(TrackingCallback(), EarlyStopping("train_loss"), max_epochs=1).fit(classifier()(), data())
+    assert "overt.stopped_early" not in runs[1].tags
 
 
 class Net(torch.nn.Module):

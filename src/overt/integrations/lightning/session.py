@@ -31,7 +31,7 @@ MODEL_NAME = "model"
 CHECKPOINTS = "checkpoints"
 
 _EXAMPLE_ROWS = 5
-_NOTHING_BEST = 'log_model="best" found no checkpoint of a ModelCheckpoint: the last weights were recorded instead'
+_NOTHING_BEST = 'log_model="best" found %s: the last weights were recorded instead'
 
 
 class Session:
@@ -79,6 +79,8 @@ class Session:
         self._has_seen_batch = False
         self._candidates: list[Any] = []  # for what the model takes
 
+        self._first_epoch: int | None = None  # of what is trained here; None where nothing is
+        self._kept_before: Mapping[Path, int] | None = None  # best checkpoints of earlier fits, which stay in a Trainer
         self._epoch: int | None = None  # the one whose values are not read yet
         self._epoch_began = 0.0
         self._n_samples = 0
@@ -135,14 +137,17 @@ class Session:
         if (key := run_key_of(state["run"])) != self.run.key:
             self.run.set_tag("overt.checkpoint_of", key)
         else:
+            self._kept_before = {}  # they are of this run
             self._n_evaluated.update({(stage, int(loader)): int(n) for stage, loader, n in state["n_evaluated"]})
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train_start(self, trainer: Any) -> None:
         """Remember where counting begins: not at zero when training was resumed, nor at an epoch's start."""
-        self._last_step = trainer.global_step
+        self._last_step, self._first_epoch = trainer.global_step, trainer.current_epoch
         self._measure_anew()
+        if self._kept_before is None:
+            self._kept_before = models.best_checkpoints(trainer)
 
     def train_epoch_start(self, trainer: Any) -> None:
         """Close the epoch before, and begin to measure this one."""
@@ -325,21 +330,23 @@ class Session:
         """Record how the fit went: why it stopped, its best checkpoint, its model."""
         with self.parts.guarded("early stopping"):
             for callback in trainer.callbacks:
-                if described.is_a(callback, "EarlyStopping") and callback.stopped_epoch > 0:
+                if described.is_a(callback, "EarlyStopping") and self._was_stopped_by(callback, trainer):
                     self.run.set_tag("overt.stopped_early", f"after epoch {callback.stopped_epoch}: {callback.monitor}")
         if not self._log_model:
             return
         best = None
         with self.parts.guarded("best checkpoint"):
-            best = models.best_checkpoint(trainer)
+            best = self._best_checkpoint(trainer)
             if best is not None:
                 self.run.log_artifact(best, CHECKPOINTS)
                 self.run.set_tag("overt.best_checkpoint", f"{CHECKPOINTS}/{best.name}")
         with self.parts.guarded("model"):
             notes = []
             if self._log_model == "best" and best is None:
-                notes.append(_NOTHING_BEST)
-                self.run.warn(f"{_NOTHING_BEST}. Add a ModelCheckpoint to the Trainer, or pass log_model='last'")
+                is_earlier = bool(models.best_checkpoints(trainer))
+                found = "the best checkpoint of an earlier fit" if is_earlier else "no checkpoint of a ModelCheckpoint"
+                notes.append(_NOTHING_BEST % found)
+                self.run.warn(f"{notes[0]}. Add a new ModelCheckpoint to the Trainer, or pass log_model='last'")
             self._weights = best if self._log_model == "best" else None
             saved = module if self._weights is None else models.with_weights_of(module, self._weights)
             params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
@@ -349,6 +356,20 @@ class Session:
                 self.run.set_tag("overt.model_note", "; ".join(notes))
             self._model = MODEL_NAME
             self._module = weakref.ref(module) if self._weights is None else None
+
+    def _was_stopped_by(self, callback: Any, trainer: Any) -> bool:
+        """Whether an EarlyStopping has ended this fit: its ``stopped_epoch`` may be an earlier one's, or 0 for none."""
+        if self._first_epoch is None or not trainer.should_stop:
+            return False
+        epoch: int = callback.stopped_epoch
+        return self._first_epoch <= epoch < trainer.current_epoch and (epoch > 0 or trainer.current_epoch == 1)
+
+    def _best_checkpoint(self, trainer: Any) -> Path | None:
+        """The best one that this fit has made, or this run before it."""
+        before = self._kept_before
+        if before is None:
+            return None
+        return next((path for path, ns in models.best_checkpoints(trainer).items() if before.get(path) != ns), None)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
