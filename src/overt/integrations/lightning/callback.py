@@ -24,16 +24,25 @@ from overt.integrations.lightning.session import LogModel, Session
 from overt.links import null_run
 from overt.process import uncaught_error
 from overt.records import EndStatus
-from overt.resuming import Resume
+from overt.resuming import Resume, run_key_of
 from overt.run import Run, status_of
+from overt.say import say
+from overt.settings import is_quiet
 from overt.tracker import HookRun, Tracker, open_for_hook
 from overt.validation import check_details
 
 _NOTHING_TO_RESUME = (
     "resume='must' needs a checkpoint that was made with a TrackingCallback, and %s. To start a new run: resume='auto'."
 )
+_AHEAD = (
+    "run %s, which this checkpoint was made in, has got further and FINISHED: this fit is a run of its own. "
+    "To go on in that one: resume='must'"
+)
 _OF_THE_PROCESS = ("_has_begun", "_is_of_fit", "_is_watched")
 _OF_THE_MODULE = ("log", "log_dict")  # its own methods, which Lightning sets on each callback when it begins
+
+_finished_after: dict[str, int] = {}
+"""How many steps a fit had made when it FINISHED in this process, by the key of its run."""
 
 T = TypeVar("T")
 
@@ -69,7 +78,8 @@ class TrackingHooks:
     resume : {"auto", "never", "must"}
         Whether ``fit(ckpt_path=…)`` goes on in the run that the checkpoint was made in: if the checkpoint tells of one,
         never, or always, so that a fit without such a checkpoint raises. A run that was not the callback's own
-        (``run=``, a ``with overt.start_run()`` around the fit) goes on under "must" only.
+        (``run=``, a ``with overt.start_run()`` around the fit) goes on under "must" only, and so does one that has got
+        further and FINISHED in this process.
     class_names : sequence of str, optional
         What to call the classes 0, 1, … in reports.
     gradient_norm : bool
@@ -229,8 +239,15 @@ class TrackingHooks:
             raise ConfigurationError(
                 _NOTHING_TO_RESUME % ("this one tells of no run" if trainer.ckpt_path else "fit() was given none")
             )
-        goes_on = is_told and self._resume != "never" and self._where["run"] is None
-        return loaded["run"] if goes_on else None
+        if not is_told or self._resume == "never" or self._where["run"] is not None:
+            return None
+        key = run_key_of(loaded["run"])
+        if self._resume == "auto" and _finished_after.get(key, 0) > int(loaded["n_stepped"]):
+            if trainer.is_global_zero and not is_quiet():
+                say(_AHEAD % key[:8])
+            return None
+        checkpoint: Mapping[str, Any] = loaded["run"]
+        return checkpoint
 
     def end_what_was_left(self) -> None:
         """The process ends in the midst of a fit and Lightning has told nobody, as in processes that it spawns."""
@@ -242,6 +259,8 @@ class TrackingHooks:
         session.run.flush()  # a test after the fit records into a run that has ended
         if self._hook is not None and self._hook.owned:
             self._hook.run.finish(status, error=error)
+            if status == "FINISHED" and self._is_of_fit:
+                _finished_after[session.run.key] = session.n_stepped
 
     def _close(self) -> None:
         self._record("evaluation", Session.stop_watching)  # had another callback's on_exception kept ours from being

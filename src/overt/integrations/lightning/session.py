@@ -57,6 +57,7 @@ class Session:
     ) -> None:
         self.run = run
         self.parts = Parts(run)
+        self.n_stepped = 0
         self._log_model = log_model
         self._every = log_every_n_steps
         self._evaluate = evaluate
@@ -70,7 +71,6 @@ class Session:
         self._step_values = logged.StepValues()
         self._epoch_values = logged.TrainEpochValues()
         self._n_results = 0  # of what the module has logged while training, when it was looked at last
-        self._n_stepped = 0
         self._last_step = -1
         self._step: int | None = None  # of the batch whose last values are not read yet
         self._is_due = False
@@ -122,7 +122,7 @@ class Session:
     def to_state(self) -> dict[str, Any]:
         """What a checkpoint is to tell of this run."""
         evaluated = [[*place, count] for place, count in self._n_evaluated.items()]
-        return {"run": self.run.to_checkpoint(), "n_stepped": self._n_stepped, "n_evaluated": evaluated}
+        return {"run": self.run.to_checkpoint(), "n_stepped": self.n_stepped, "n_evaluated": evaluated}
 
     def save_so_far(self, trainer: Any) -> None:
         """Have everything up to a checkpoint on the disk when the checkpoint is."""
@@ -133,7 +133,7 @@ class Session:
         """Go on counting from a checkpoint; where it is another run's, say so."""
         if "run" not in state:
             return
-        self._n_stepped = int(state["n_stepped"])
+        self.n_stepped = int(state["n_stepped"])
         if (key := run_key_of(state["run"])) != self.run.key:
             self.run.set_tag("overt.checkpoint_of", key)
         else:
@@ -169,7 +169,7 @@ class Session:
                 self._candidates = first_samples(models.candidates_in(batch, module), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
-        self._is_due = bool(every) and (self._n_stepped + 1) % every == 0
+        self._is_due = bool(every) and (self.n_stepped + 1) % every == 0
         if self._is_due and not self._accumulates:
             self._step_values.forget(logged.training_results(trainer))
         # the scheduler moves on before the batch has ended: these are the rates that this batch steps with
@@ -188,7 +188,7 @@ class Session:
         if self._accumulates:
             return  # the last value of each name stands for the step, as in Lightning's loggers
         self._last_step = step
-        self._n_stepped += 1
+        self.n_stepped += 1
         results = logged.training_results(trainer)
         if self._is_due:
             self._step = step
