@@ -166,6 +166,24 @@ def test_validation_more_than_once_per_epoch_stands_at_the_optimizer_step(runs: 
     assert [step for step, _ in series(runs[0])["val_loss"]] == [3, 6, 9, 12]
 
 
+@pytest.mark.parametrize(("settings", "steps"), [({"val_check_interval": 0.5}, [3, 6, 6]), ({}, [0, 0])])
+def test_a_validation_after_a_fit_stands_where_the_fits_last_one_does(
+    runs: list[MemoryRun], settings: Any, steps: list[int]
+) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=1, **settings), classifier()()
+    fitted.fit(module, data(), data())
+    fitted.validate(module, data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == steps
+    assert {step for step, _ in series(runs[0])["val_accuracy"]} == {steps[-1]}
+
+
+def test_a_validation_after_a_fit_without_one_stands_at_its_last_epoch(runs: list[MemoryRun]) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=2), classifier()()
+    fitted.fit(module, data())
+    fitted.validate(module, data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == [1]
+
+
 def test_validation_every_second_epoch_stands_at_its_epoch(runs: list[MemoryRun]) -> None:
     trainer(TrackingCallback(), check_val_every_n_epoch=2, max_epochs=4).fit(classifier()(), data(), data())
     assert [step for step, _ in series(runs[0])["val_loss"]] == [1, 3]

@@ -23,6 +23,7 @@ from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, clas
 from torch.utils.data import DataLoader
 
 from overt.errors import OvertWarning
+from overt.integrations.lightning.evaluated import EvaluatedData
 from overt.integrations.lightning.lightning_pytorch import TrackingCallback
 from overt.integrations.lightning.models import candidates_in
 from overt.stores.memory import MemoryRun
@@ -358,6 +359,67 @@ def test_test_scores_belong_to_the_model_that_was_tested(runs: list[MemoryRun]) 
     best.test(module, data())
     best.test(module, data(), ckpt_path="best")
     assert [point.model for point in runs[1].history if point.name == "accuracy"] == [None, "model"]
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_other_data_are_tested_under_names_of_their_own(runs: list[MemoryRun], tree_name: str) -> None:
+    class Stepwise(classifier(tree_name)):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("seen", float(batch_idx), on_step=True, on_epoch=False)
+            return super().test_step(batch, batch_idx)
+
+    fitted, module = trainer(callback_of(tree_name)(), tree_name=tree_name, max_epochs=1), Stepwise()
+    fitted.fit(module, data())
+    fitted.test(module, data(24))
+    (run,) = runs
+    first = json.loads(run.artifacts["confusion_matrix.json"])
+    with pytest.warns(
+        OvertWarning, match=r"test\(\) was called on other data than before: recorded as test_2_… in run"
+    ):
+        fitted.test(module, data(16))
+    fitted.test(module, data(16))
+    fitted.test(module, data(24))
+    found = series(run)
+    assert len(found["test_loss"]) == len(set(found["test_loss"])) + 1 == 2, "the same data replace themselves"
+    assert len(set(found["test_2_loss"])) == len(set(found["test_2_accuracy"])) == 1
+    assert found["test_2_accuracy"] != found["accuracy"]
+    assert [step for step, _ in found["seen"]] == list(range(12))
+    assert [step for step, _ in found["test_2_seen"]] == list(range(8))
+    assert json.loads(run.artifacts["confusion_matrix.json"]) == first
+    assert "test_2_confusion_matrix.json" in run.artifacts
+
+
+def test_other_data_than_the_fits_are_validated_under_names_of_their_own(runs: list[MemoryRun]) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=2), classifier()()
+    fitted.fit(module, data(), data(16))
+    with pytest.warns(
+        OvertWarning, match=r"validate\(\) was called on other data than before: recorded as val_2_… in run"
+    ):
+        fitted.validate(module, data())
+    fitted.validate(module, data(16))
+    found = series(runs[0])
+    assert [step for step, _ in found["val_loss"]] == [0, 1, 1]
+    assert [step for step, _ in found["val_2_loss"]] == [1]
+    assert found["val_2_accuracy"] != found["val_accuracy"][-1:]
+
+
+@pytest.mark.parametrize(
+    ("batch", "other", "is_other"),
+    [
+        ({"x": torch.tensor([1.0, float("nan")])}, {"x": torch.tensor([1.0, 2.0])}, True),
+        ((torch.ones(9, 2), ["a"]), (torch.ones(9, 2), ["b"]), True),
+        ((torch.ones(9, 2), ["a"]), (torch.ones(9, 2), ["a"]), False),
+        (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")]), False),
+        (object(), object(), False),
+        ([torch.ones(2)], torch.ones(2), True),
+    ],
+)
+def test_data_are_told_apart_by_what_is_in_them(batch: Any, other: Any, is_other: bool) -> None:
+    seen = EvaluatedData()
+    assert seen.number(batch, n_batches=[3]) == 1
+    assert seen.number(other, n_batches=[3]) == 1 + is_other
+    assert seen.number(batch, n_batches=[3]) == 1
+    assert seen.number(batch, n_batches=[3, 3]) == 2 + is_other
 
 
 def test_early_stopping_is_said(runs: list[MemoryRun]) -> None:

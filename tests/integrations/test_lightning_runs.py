@@ -66,7 +66,7 @@ def test_fit_validate_test_and_predict_go_to_one_run(runs: list[MemoryRun], tree
     assert run.tags["team"] == "blue"
     assert run.tags["mlflow.note.content"] == "*why*"
     found = series(run)
-    assert [step for step, _ in found["val_loss"]] == [0, 1, 2]
+    assert [step for step, _ in found["val_loss"]] == [0, 1, 1]
     assert [step for step, _ in found["test_loss"]] == [2]
     assert found["predict_samples"] == [(0, 24.0)]
     assert callback.run_.key == run.spec.key

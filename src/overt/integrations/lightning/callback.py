@@ -96,7 +96,8 @@ class TrackingHooks:
     -----
     What the module logs keeps its name. Step values stand at ``trainer.global_step``, epoch values at the epoch;
     nothing is recorded of the sanity check. ``validate()``, ``test()`` and ``predict()`` after a fit go to its run;
-    alone each is a run of its own.
+    alone each is a run of its own. ``validate()`` or ``test()`` on other data than before is recorded as ``val_2_…`` or
+    ``test_2_…``.
     """
 
     def __init__(
@@ -335,7 +336,8 @@ class TrackingHooks:
     ) -> None:
         """Begin a batch of a validation."""
         if not trainer.sanity_checking:
-            self._record("evaluation", Session.evaluation_batch_start, "validate", dataloader_idx)
+            place = ("validate", dataloader_idx)
+            self._record("evaluation", Session.evaluation_batch_start, trainer, batch, batch_idx, *place)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -361,7 +363,7 @@ class TrackingHooks:
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Begin a batch of a test."""
-        self._record("evaluation", Session.evaluation_batch_start, "test", dataloader_idx)
+        self._record("evaluation", Session.evaluation_batch_start, trainer, batch, batch_idx, "test", dataloader_idx)
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

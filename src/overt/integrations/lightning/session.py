@@ -21,6 +21,7 @@ from overt.evaluation.predictions import ReadPredictions, evaluate_predictions
 from overt.evaluation.report import Report
 from overt.guard import Parts
 from overt.integrations.lightning import described, logged, measuring, models, outputs
+from overt.integrations.lightning.evaluated import EvaluatedData
 from overt.models.torch import torch_model
 from overt.resuming import run_key_of
 from overt.run import Run
@@ -90,7 +91,9 @@ class Session:
         self._evaluation_values = logged.StepValues()
         self._n_evaluated: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._outputs = outputs.Outputs(self.parts)
-        self._validated_at = 0
+        self._data: defaultdict[str, EvaluatedData] = defaultdict(EvaluatedData)  # by stage
+        self._prefix = ""  # of all that is recorded of this pass, where the stage has seen other data before: test_2_
+        self._validated_at: int | None = None
 
     # -- before --------------------------------------------------------------------------------------------------------
 
@@ -233,13 +236,30 @@ class Session:
         self.close_step(trainer)
         self._evaluation_began = time.perf_counter()
         self._evaluation_values = logged.StepValues()
+        self._prefix = ""
         with self.parts.guarded("predictions"):
             self._outputs.begin(trainer.lightning_module)
 
-    def evaluation_batch_start(self, stage: str, loader: int) -> None:
-        """See what losses are given, where that is what can be evaluated; the end of the batch ends that."""
+    def evaluation_batch_start(self, trainer: Any, batch: Any, batch_idx: int, stage: str, loader: int) -> None:
+        """See which data these are, and what losses are given, where that is what can be evaluated."""
+        if batch_idx == loader == 0:
+            with self.parts.guarded("evaluated data"):
+                self._tell_data_apart(trainer, batch, stage)
         if self._evaluate:
             self._outputs.watch((stage, loader))
+
+    def _tell_data_apart(self, trainer: Any, batch: Any, stage: str) -> None:
+        data = self._data[stage]
+        if trainer.state.fn == "fit" and len(data):
+            return
+        is_test = stage == "test"
+        number = data.number(batch, n_batches=trainer.num_test_batches if is_test else trainer.num_val_batches)
+        if number > 1:
+            self._prefix = f"{'test' if is_test else 'val'}_{number}_"
+            self.run.warn(
+                f"{stage}() was called on other data than before: recorded as {self._prefix}… in run {self.run.name}. "
+                f"To evaluate several sets at once: trainer.{stage}(model, [one, other])"
+            )
 
     def stop_watching(self) -> None:
         """Leave nothing of ours on PyTorch's stack: a batch may end in an exception."""
@@ -247,22 +267,25 @@ class Session:
 
     def evaluation_batch_end(self, trainer: Any, returned: Any, stage: str, loader: int) -> None:
         """Keep predictions, and record what the module logs batch by batch, along the batches seen so far."""
-        place = (stage, loader)
         if self._evaluate:
             with self.parts.guarded("predictions"):
-                self._outputs.add(returned, place)
-        self._log(self._evaluation_values.iter_fresh(trainer._results), step=self._n_evaluated[place])
+                self._outputs.add(returned, (stage, loader))
+        place = (self._prefix or stage, loader)
+        self._log(self._iter_named(self._evaluation_values.iter_fresh(trainer._results)), step=self._n_evaluated[place])
         self._n_evaluated[place] += 1
 
     def validation_end(self, trainer: Any) -> None:
         """Record a validation."""
-        self._validated_at = _validation_axis(trainer)
-        self._log(logged.iter_evaluated(trainer), step=self._validated_at)
+        if trainer.state.fn == "fit":
+            self._validated_at = _validation_axis(trainer)
+        elif self._validated_at is None:
+            self._validated_at = max(trainer.current_epoch - 1, 0)  # after a fit it is the one that would come next
+        self._log(self._iter_named(logged.iter_evaluated(trainer)), step=self._validated_at)
         self._evaluating_s += time.perf_counter() - self._evaluation_began
 
     def test_end(self, trainer: Any) -> None:
         """Record a test."""
-        self._log(logged.iter_evaluated(trainer), step=trainer.current_epoch)
+        self._log(self._iter_named(logged.iter_evaluated(trainer)), step=trainer.current_epoch)
 
     def read_predictions(self) -> dict[int, ReadPredictions]:
         """What was kept of the last pass on this rank, by data loader."""
@@ -270,12 +293,12 @@ class Session:
 
     def report_validation(self, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of the last validation, as ``val_…``."""
-        self._report(found, "val_", step=self._validated_at, step_name="validation_step")
+        self._report(found, self._prefix or "val_", step=self._validated_at or 0, step_name="validation_step")
 
     def report_test(self, trainer: Any, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of a test, under plain names."""
         model = self._model if self._has_recorded_weights(trainer) else None
-        self._report(found, "", step=trainer.current_epoch, step_name="test_step", model=model)
+        self._report(found, self._prefix, step=trainer.current_epoch, step_name="test_step", model=model)
 
     def _has_recorded_weights(self, trainer: Any) -> bool:
         """Whether the trainer has just tested the weights that the run's model has."""
@@ -373,6 +396,11 @@ class Session:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _iter_named(self, values: Iterable[logged.Value]) -> Iterable[logged.Value]:
+        """What the module has logged of data, under the names that these data have."""
+        stage = self._prefix.partition("_")[0]
+        return ((f"{self._prefix}{name.removeprefix(f'{stage}_')}" if stage else name, value) for name, value in values)
+
     def _log(self, values: Iterable[logged.Value], *, step: int) -> None:
         for name, value in values:
             self._names.add(name)
@@ -387,7 +415,7 @@ class Session:
 
 def _validation_axis(trainer: Any) -> int:
     """The epoch, unless a fit validates at other times than the ends of epochs; then the optimizer step."""
-    if trainer.state.fn != "fit" or (
+    if (
         trainer.check_val_every_n_epoch is not None
         and trainer.val_check_batch is not None
         and trainer.val_check_batch >= trainer.num_training_batches
