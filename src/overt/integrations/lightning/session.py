@@ -72,7 +72,7 @@ class Session:
         self._step_values = logged.StepValues()
         self._epoch_values = logged.TrainEpochValues()
         self._n_results = 0  # of what the module has logged while training, when it was looked at last
-        self._last_step = -1
+        self._began_at = self._last_step = -1
         self._step: int | None = None  # of the batch whose last values are not read yet
         self._is_due = False
         self._accumulates = False  # gradients: the step that is going on has had batches before this one
@@ -147,7 +147,8 @@ class Session:
 
     def train_start(self, trainer: Any) -> None:
         """Remember where counting begins: not at zero when training was resumed, nor at an epoch's start."""
-        self._last_step, self._first_epoch = trainer.global_step, trainer.current_epoch
+        self._began_at = self._last_step = trainer.global_step
+        self._first_epoch = trainer.current_epoch
         self._measure_anew()
         if self._kept_before is None:
             self._kept_before = models.best_checkpoints(trainer)
@@ -187,7 +188,9 @@ class Session:
         """Record what this step has logged, if it is one to be recorded."""
         self._n_samples += count_samples(batch) or 0
         step = trainer.global_step
-        self._accumulates = bool(module.automatic_optimization and step == self._last_step)
+        # a module that steps by hand is known to step through Lightning once it has
+        is_counted = module.automatic_optimization or step > self._began_at
+        self._accumulates = bool(is_counted and step == self._last_step)
         if self._accumulates:
             return  # the last value of each name stands for the step, as in Lightning's loggers
         self._last_step = step
