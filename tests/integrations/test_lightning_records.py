@@ -15,9 +15,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+import lightning
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from sklearn.metrics import confusion_matrix, f1_score
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer, tree
 from torch.utils.data import DataLoader
@@ -39,6 +40,37 @@ def runs() -> Iterator[list[MemoryRun]]:
 
 
 # -- params ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_finder_first", [True, False])
+@pytest.mark.parametrize("has_scheduler", [True, False])
+def test_the_optimizer_is_described_as_a_learning_rate_finder_has_left_it(
+    runs: list[MemoryRun], has_scheduler: bool, is_finder_first: bool
+) -> None:
+    class Searched(classifier()):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            optimizers, schedulers = super().configure_optimizers()
+            return (optimizers, schedulers) if has_scheduler else optimizers
+
+    callbacks = [TrackingCallback(log_every_n_steps=1), LearningRateFinder(num_training_steps=30)]
+    fitted = trainer(*callbacks[:: -1 if is_finder_first else 1], max_epochs=1)
+    fitted.fit(Searched(lr=0.0123), data(480))
+    (run,) = runs
+    assert run.params["lr"] == "0.0123", "as the module was made"
+    trained_with = series(run)["lr"][0][1]
+    assert float(run.params.get("optimizer.lr", "0.0123")) == trained_with
+    assert (trained_with != 0.0123) == (not lightning.__version__.startswith("2.4")), "2.4 forgets what it has found"
+    assert run.params["momentum"] == "0.9"
+
+
+def test_a_fit_that_fails_before_its_first_step_has_its_optimizer_described(runs: list[MemoryRun]) -> None:
+    class Unsound(classifier()):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            raise RuntimeError("in the sanity check")
+
+    with pytest.raises(RuntimeError, match="in the sanity check"):
+        trainer(TrackingCallback()).fit(Unsound(), data(), data())
+    assert runs[0].params["optimizer"] == "SGD"
 
 
 def test_params_say_what_was_trained_and_how(runs: list[MemoryRun]) -> None:

@@ -199,6 +199,8 @@ class TrackingHooks:
         is_before = trainer.state.fn == "fit" and not self._has_begun and not _is_in_teardown(exception)
         if is_before and not _is_rehearsal(trainer):
             self._open_for_failure(trainer, pl_module)
+        if trainer.state.fn == "fit":
+            self._record("description", Session.describe_optimizers, trainer, pl_module)
         status = _status_of(exception)
         self._record("last step", Session.close_step, trainer)
         self._record("last epoch", Session.close_epoch, trainer)
@@ -282,7 +284,8 @@ class TrackingHooks:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin to count steps."""
+        """Describe what steps, and begin to count."""
+        self._record("description", Session.describe_optimizers, trainer, pl_module)
         self._record("training", Session.train_start, trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

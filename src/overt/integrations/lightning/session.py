@@ -65,6 +65,8 @@ class Session:
         self._class_names = class_names
         self._with_gradient_norm = gradient_norm
         self._names: set[str] = set()  # of what the module logs
+        self._described: Mapping[str, object] = {}
+        self._has_described_optimizers = False
         self._model: str | None = None
         self._weights: Path | None = None  # the checkpoint that the recorded model is from; None for the last weights
         self._module: weakref.ref[Any] | None = None  # the one that holds the recorded weights
@@ -100,12 +102,24 @@ class Session:
     def describe_fit(self, trainer: Any, module: Any) -> None:
         """Params, summary and configuration, before the first step."""
         with self.parts.guarded("params"):
-            self._log_params(described.describe_fit(trainer, module))
+            self._described = described.describe_fit(trainer, module, with_optimizers=False)
+            self._log_params(self._described)
+        if trainer.ckpt_path:
+            self.describe_optimizers(trainer, module)  # a checkpoint's settings replace these before training starts
         with self.parts.guarded("model summary"):
             summary = summarize_model(module)
             self._log_params(summary.to_params())
             self.run.log_text(summary.table, "model_summary.txt")
         self._record_cli_config(trainer)
+
+    def describe_optimizers(self, trainer: Any, module: Any) -> None:
+        """Params of optimizers and schedulers, when training starts: a LearningRateFinder has been there by then."""
+        if self._has_described_optimizers:
+            return
+        self._has_described_optimizers = True
+        with self.parts.guarded("params"):
+            params = described.describe_fit(trainer, module)
+            self._log_params({name: value for name, value in params.items() if name not in self._described})
 
     def describe_evaluation(self, trainer: Any, module: Any) -> None:
         """Params of a validate, test or predict that follows no fit."""
