@@ -399,7 +399,7 @@ class TrackingHooks:
 
     def _gathered(self, trainer: Any) -> dict[int, ReadPredictions]:
         """The predictions of all ranks. Each rank comes to ``gather``, whatever has failed on it before."""
-        found = self._record("predictions", Session.read_predictions) or {}
+        found = self._record("predictions", Session.read_predictions, trainer) or {}
         return self._record("predictions of all ranks", lambda session: gather(trainer, found)) or {}
 
     def _evaluation_start(self, trainer: Any, module: Any, *, alone: str) -> None:

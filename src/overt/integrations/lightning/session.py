@@ -304,9 +304,9 @@ class Session:
         """Record a test."""
         self._log(self._iter_named(logged.iter_evaluated(trainer)), step=trainer.current_epoch)
 
-    def read_predictions(self) -> dict[int, ReadPredictions]:
-        """What was kept of the last pass on this rank, by data loader."""
-        return self._outputs.read()
+    def read_predictions(self, trainer: Any) -> dict[int, ReadPredictions]:
+        """What was kept of the last pass on this rank, by data loader; each sample on one rank only."""
+        return outputs.without_repeats(trainer, self._outputs.read())
 
     def report_validation(self, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of the last validation, as ``val_…``."""
