@@ -7,6 +7,8 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,25 @@ def test_a_second_fit_on_the_same_trainer_is_a_second_run(runs: list[MemoryRun])
     assert first.id != second.id
     assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
     assert len(series(first)["epoch_seconds"]) == len(series(second)["epoch_seconds"]) == 2
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_two_callbacks_in_one_trainer_are_of_two_classes_and_each_goes_on_in_its_own_run(
+    runs: list[MemoryRun], tree_name: str, tmp_path: Path
+) -> None:
+    class Second(callback_of(tree_name)):  # type: ignore[misc]
+        """As the documentation says."""
+
+    saving = import_module(f"{tree_name}.callbacks").ModelCheckpoint
+    for max_epochs, path in ((1, None), (2, str(tmp_path / "last.ckpt"))):
+        callbacks = [callback_of(tree_name)(run_name="one"), Second(run_name="other"), saving(tmp_path, save_last=True)]
+        settings = {"max_epochs": max_epochs, "enable_checkpointing": True, "tree_name": tree_name}
+        trainer(*callbacks, **settings).fit(classifier(tree_name)(), data(), ckpt_path=path)
+    assert [run.name for run in runs] == ["one", "other"]
+    for run in runs:
+        assert [step for step, _ in series(run)["train_loss_epoch"]] == [0, 1]
+        assert len(run.attempts) == 1
+        assert run.models
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
