@@ -161,9 +161,53 @@ def test_what_is_logged_on_a_batch_that_only_accumulates_is_of_the_step_that_fol
     assert series(runs[0])["odd"] == [(1, 1.0), (2, 4.0)]
 
 
+@pytest.mark.parametrize("is_lightnings", [True, False])
+def test_a_module_that_accumulates_by_hand_has_one_value_for_each_step(
+    runs: list[MemoryRun], is_lightnings: bool
+) -> None:
+    class ByHand(classifier()):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("batch", float(batch_idx))
+            self.manual_backward(torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
+            if batch_idx % 2 == 1:
+                optimizer = self.optimizers(use_pl_optimizer=is_lightnings)
+                optimizer.step()
+                optimizer.zero_grad()
+
+    trainer(TrackingCallback(log_every_n_steps=1), max_epochs=2).fit(ByHand(), data())
+    found = series(runs[0])
+    if is_lightnings:
+        assert found["batch"] == [(0, 0.0), (1, 1.0), (2, 3.0), (3, 5.0), (4, 1.0), (5, 3.0), (6, 5.0)]
+        assert [step for step, _ in found["lr"]] == list(range(7))
+    else:
+        assert len(found["batch"]) == 12, "Lightning counts no step there: it cannot be told which belong to one"
+
+
 def test_validation_more_than_once_per_epoch_stands_at_the_optimizer_step(runs: list[MemoryRun]) -> None:
     trainer(TrackingCallback(), val_check_interval=0.5, max_epochs=2).fit(classifier()(), data(), data())
     assert [step for step, _ in series(runs[0])["val_loss"]] == [3, 6, 9, 12]
+
+
+@pytest.mark.parametrize(("settings", "steps"), [({"val_check_interval": 0.5}, [3, 6, 6]), ({}, [0, 0])])
+def test_a_validation_after_a_fit_stands_where_the_fits_last_one_does(
+    runs: list[MemoryRun], settings: Any, steps: list[int]
+) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=1, **settings), classifier()()
+    fitted.fit(module, data(), data())
+    fitted.validate(module, data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == steps
+    assert {step for step, _ in series(runs[0])["val_accuracy"]} == {steps[-1]}
+
+
+def test_a_validation_after_a_fit_without_one_stands_at_its_last_epoch(runs: list[MemoryRun]) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=2), classifier()()
+    fitted.fit(module, data())
+    fitted.validate(module, data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == [1]
 
 
 def test_validation_every_second_epoch_stands_at_its_epoch(runs: list[MemoryRun]) -> None:

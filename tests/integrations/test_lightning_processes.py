@@ -179,7 +179,7 @@ TWO_RANKS = """
         fitted = trainer(callback, strategy="ddp", devices=2, use_distributed_sampler=True)
         module = Reduces(returns="{returns}")
         fitted.fit(module, data(), data())
-        fitted.test(module, data(), verbose=False)
+        fitted.test(module, data(25), verbose=False)  # each rank gets 13
         with open(f"rank{{fitted.global_rank}}.json", "w") as file:
             json.dump([callback.run_.key, callback.run_.metrics, callback.run_.status], file)
 """
@@ -211,7 +211,7 @@ def test_two_ranks_make_one_run(tmp_path: Path, both: bool, returns: str) -> Non
     matrix = next(r for r in records if getattr(r, "path", "") == "confusion_matrix.json").blob
     place = next((tmp_path / ".overt" / "runs").iterdir())
     table = json.loads((place / "files" / matrix.sha256).read_text())["matrix"]
-    assert sum(map(sum, table)) == (24 if both else 12), "of both ranks"
+    assert sum(map(sum, table)) == (25 if both else 13), "of both ranks, and none twice"
     assert 0 <= metrics["accuracy"] <= 1
 
 

@@ -15,14 +15,16 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+import lightning
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from sklearn.metrics import confusion_matrix, f1_score
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer, tree
 from torch.utils.data import DataLoader
 
 from overt.errors import OvertWarning
+from overt.integrations.lightning.evaluated import EvaluatedData
 from overt.integrations.lightning.lightning_pytorch import TrackingCallback
 from overt.integrations.lightning.models import candidates_in
 from overt.stores.memory import MemoryRun
@@ -38,6 +40,37 @@ def runs() -> Iterator[list[MemoryRun]]:
 
 
 # -- params ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_finder_first", [True, False])
+@pytest.mark.parametrize("has_scheduler", [True, False])
+def test_the_optimizer_is_described_as_a_learning_rate_finder_has_left_it(
+    runs: list[MemoryRun], has_scheduler: bool, is_finder_first: bool
+) -> None:
+    class Searched(classifier()):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            optimizers, schedulers = super().configure_optimizers()
+            return (optimizers, schedulers) if has_scheduler else optimizers
+
+    callbacks = [TrackingCallback(log_every_n_steps=1), LearningRateFinder(num_training_steps=30)]
+    fitted = trainer(*callbacks[:: -1 if is_finder_first else 1], max_epochs=1)
+    fitted.fit(Searched(lr=0.0123), data(480))
+    (run,) = runs
+    assert run.params["lr"] == "0.0123", "as the module was made"
+    trained_with = series(run)["lr"][0][1]
+    assert float(run.params.get("optimizer.lr", "0.0123")) == trained_with
+    assert (trained_with != 0.0123) == (not lightning.__version__.startswith("2.4")), "2.4 forgets what it has found"
+    assert run.params["momentum"] == "0.9"
+
+
+def test_a_fit_that_fails_before_its_first_step_has_its_optimizer_described(runs: list[MemoryRun]) -> None:
+    class Unsound(classifier()):  # type: ignore[misc]
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            raise RuntimeError("in the sanity check")
+
+    with pytest.raises(RuntimeError, match="in the sanity check"):
+        trainer(TrackingCallback()).fit(Unsound(), data(), data())
+    assert runs[0].params["optimizer"] == "SGD"
 
 
 def test_params_say_what_was_trained_and_how(runs: list[MemoryRun]) -> None:
@@ -298,6 +331,42 @@ def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[M
     assert "the last weights" in runs[0].tags["overt.model_note"]
 
 
+def test_the_best_of_an_earlier_fit_is_not_that_of_the_next(runs: list[MemoryRun]) -> None:
+    class Graded(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("badness", self.hparams.lr)
+
+    keeping = ModelCheckpoint(monitor="badness")
+    fitted = trainer(TrackingCallback(log_model="best"), keeping, enable_checkpointing=True, max_epochs=1)
+    fitted.fit(Graded(lr=0.1), data(), data())
+    fitted.fit_loop.epoch_progress.reset()
+    worse = Graded(lr=0.2)
+    with pytest.warns(OvertWarning, match="found the best checkpoint of an earlier fit"):
+        fitted.fit(worse, data(), data())
+    first, second = runs
+    assert first.tags["overt.best_checkpoint"] == f"checkpoints/{Path(keeping.best_model_path).name}"
+    assert "overt.best_checkpoint" not in second.tags
+    assert not [name for name in second.artifacts if name.startswith("checkpoints/")]
+    assert torch.equal(loaded(second).net[0].weight, worse.net[0].weight)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_best_of_the_same_run_stays_when_it_goes_on(runs: list[MemoryRun], tmp_path: Path, more: int) -> None:
+    def fit(lr: float, **how: Any) -> Any:
+        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+        callback = TrackingCallback(log_model="best")
+        settings = {"enable_checkpointing": True, "max_epochs": how.pop("max_epochs")}
+        trainer(callback, keeping, **settings).fit(classifier()(lr=lr), data(), data(), **how)
+        return keeping
+
+    fit(0.1, max_epochs=1)
+    best = fit(0.1, max_epochs=1 + more, ckpt_path=str(tmp_path / "last.ckpt")).best_model_path
+    (run,) = runs
+    assert run.tags["overt.best_checkpoint"] == f"checkpoints/{Path(best).name}"
+    weights = torch.load(best, weights_only=True)["state_dict"]["net.0.weight"]
+    assert torch.equal(loaded(run).net[0].weight, weights)
+
+
 def test_no_model_and_no_checkpoint_are_recorded_on_request(runs: list[MemoryRun]) -> None:
     trainer(TrackingCallback(log_model=False), enable_checkpointing=True).fit(classifier()(), data())
     assert runs[0].models == {}
@@ -324,6 +393,67 @@ def test_test_scores_belong_to_the_model_that_was_tested(runs: list[MemoryRun]) 
     assert [point.model for point in runs[1].history if point.name == "accuracy"] == [None, "model"]
 
 
+@pytest.mark.parametrize("tree_name", TREES)
+def test_other_data_are_tested_under_names_of_their_own(runs: list[MemoryRun], tree_name: str) -> None:
+    class Stepwise(classifier(tree_name)):  # type: ignore[misc]
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("seen", float(batch_idx), on_step=True, on_epoch=False)
+            return super().test_step(batch, batch_idx)
+
+    fitted, module = trainer(callback_of(tree_name)(), tree_name=tree_name, max_epochs=1), Stepwise()
+    fitted.fit(module, data())
+    fitted.test(module, data(24))
+    (run,) = runs
+    first = json.loads(run.artifacts["confusion_matrix.json"])
+    with pytest.warns(
+        OvertWarning, match=r"test\(\) was called on other data than before: recorded as test_2_… in run"
+    ):
+        fitted.test(module, data(16))
+    fitted.test(module, data(16))
+    fitted.test(module, data(24))
+    found = series(run)
+    assert len(found["test_loss"]) == len(set(found["test_loss"])) + 1 == 2, "the same data replace themselves"
+    assert len(set(found["test_2_loss"])) == len(set(found["test_2_accuracy"])) == 1
+    assert found["test_2_accuracy"] != found["accuracy"]
+    assert [step for step, _ in found["seen"]] == list(range(12))
+    assert [step for step, _ in found["test_2_seen"]] == list(range(8))
+    assert json.loads(run.artifacts["confusion_matrix.json"]) == first
+    assert "test_2_confusion_matrix.json" in run.artifacts
+
+
+def test_other_data_than_the_fits_are_validated_under_names_of_their_own(runs: list[MemoryRun]) -> None:
+    fitted, module = trainer(TrackingCallback(), max_epochs=2), classifier()()
+    fitted.fit(module, data(), data(16))
+    with pytest.warns(
+        OvertWarning, match=r"validate\(\) was called on other data than before: recorded as val_2_… in run"
+    ):
+        fitted.validate(module, data())
+    fitted.validate(module, data(16))
+    found = series(runs[0])
+    assert [step for step, _ in found["val_loss"]] == [0, 1, 1]
+    assert [step for step, _ in found["val_2_loss"]] == [1]
+    assert found["val_2_accuracy"] != found["val_accuracy"][-1:]
+
+
+@pytest.mark.parametrize(
+    ("batch", "other", "is_other"),
+    [
+        ({"x": torch.tensor([1.0, float("nan")])}, {"x": torch.tensor([1.0, 2.0])}, True),
+        ((torch.ones(9, 2), ["a"]), (torch.ones(9, 2), ["b"]), True),
+        ((torch.ones(9, 2), ["a"]), (torch.ones(9, 2), ["a"]), False),
+        (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")]), False),
+        (object(), object(), False),
+        ([torch.ones(2)], torch.ones(2), True),
+    ],
+)
+def test_data_are_told_apart_by_what_is_in_them(batch: Any, other: Any, is_other: bool) -> None:
+    seen = EvaluatedData()
+    assert seen.number(batch, n_batches=[3]) == 1
+    assert seen.number(other, n_batches=[3]) == 1 + is_other
+    assert seen.number(batch, n_batches=[3]) == 1
+    assert seen.number(batch, n_batches=[3, 3]) == 2 + is_other
+
+
 def test_early_stopping_is_said(runs: list[MemoryRun]) -> None:
     class Stuck(classifier()):  # type: ignore[misc]
         def on_train_epoch_end(self) -> None:
@@ -331,6 +461,32 @@ def test_early_stopping_is_said(runs: list[MemoryRun]) -> None:
 
     trainer(TrackingCallback(), EarlyStopping("stuck", patience=1), max_epochs=9).fit(Stuck(), data())
     assert runs[0].tags["overt.stopped_early"] == "after epoch 1: stuck"
+
+
+def test_only_the_fit_that_was_stopped_early_says_so(runs: list[MemoryRun]) -> None:
+    class Stuck(classifier()):  # type: ignore[misc]
+        def on_train_epoch_end(self) -> None:
+            self.log("stuck", 1.0)
+
+    stopping = EarlyStopping("stuck", patience=1)
+    fitted = trainer(TrackingCallback(), stopping, max_epochs=9)
+    fitted.fit(Stuck(), data())
+    stopping.patience, fitted.should_stop, fitted.fit_loop.max_epochs = 9, False, 4
+    fitted.fit_loop.epoch_progress.reset()
+    fitted.fit(Stuck(), data())
+    assert stopping.stopped_epoch == 1
+    assert ["overt.stopped_early" in run.tags for run in runs] == [True, False]
+
+
+def test_a_fit_that_is_stopped_in_its_first_epoch_says_so(runs: list[MemoryRun]) -> None:
+    class Diverged(classifier()):  # type: ignore[misc]
+        def on_train_epoch_end(self) -> None:
+            self.log("bad", float("nan"))
+
+    trainer(TrackingCallback(), EarlyStopping("bad"), max_epochs=9).fit(Diverged(), data())
+    assert runs[0].tags["overt.stopped_early"] == "after epoch 0: bad"
+    trainer(TrackingCallback(), EarlyStopping("train_loss"), max_epochs=1).fit(classifier()(), data())
+    assert "overt.stopped_early" not in runs[1].tags
 
 
 class Net(torch.nn.Module):

@@ -82,9 +82,42 @@ def test_steps_behind_the_checkpoint_keep_their_first_value(runs: list[MemoryRun
     first = runs[0]
     go_on(path)
     values = series(first)["train_loss_step"]
-    go_on(path)  # again from the same checkpoint, although the run has got further
+    go_on(path, resume="must")  # again from the same checkpoint, although the run has got further
     assert series(first)["train_loss_step"] == values
     assert len({attempt.started_ms for attempt in first.attempts}) == 2
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_a_second_fit_from_a_checkpoint_that_its_run_has_left_behind_is_a_run_of_its_own(
+    runs: list[MemoryRun], tree_name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OVERT_QUIET", raising=False)
+    path = checkpointed(callback_of(tree_name)(log_every_n_steps=1), tree_name=tree_name)
+    go_on(path, tree_name=tree_name, lr=0.1)
+    assert "FINISHED" not in capsys.readouterr().err
+    go_on(path, tree_name=tree_name, lr=0.2)
+    first, fork = runs
+    assert [step for step, _ in series(first)["train_loss_step"]] == list(range(1, 19))
+    assert [step for step, _ in series(fork)["train_loss_step"]] == list(range(7, 19))
+    assert (first.params["lr"], fork.params["lr"]) == ("0.1", "0.2")
+    assert fork.tags["overt.checkpoint_of"] == first.id
+    assert "param_drift.lr" not in first.tags
+    said = f"run {first.id[:8]}, which this checkpoint was made in, has got further and FINISHED"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_a_fit_goes_on_in_a_run_that_has_failed_further_on(runs: list[MemoryRun]) -> None:
+    class Failing(classifier()):  # type: ignore[misc]
+        def on_train_epoch_start(self) -> None:
+            if self.current_epoch == 2:
+                raise RuntimeError
+
+    path = checkpointed(TrackingCallback(log_every_n_steps=1))
+    with pytest.raises(RuntimeError):
+        trainer(TrackingCallback(), max_epochs=3, enable_checkpointing=True).fit(Failing(), data(), ckpt_path=path)
+    go_on(path)
+    (run,) = runs
+    assert run.status == "FINISHED"
 
 
 def test_changed_params_are_drift(runs: list[MemoryRun]) -> None:

@@ -7,6 +7,8 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,7 +68,7 @@ def test_fit_validate_test_and_predict_go_to_one_run(runs: list[MemoryRun], tree
     assert run.tags["team"] == "blue"
     assert run.tags["mlflow.note.content"] == "*why*"
     found = series(run)
-    assert [step for step, _ in found["val_loss"]] == [0, 1, 2]
+    assert [step for step, _ in found["val_loss"]] == [0, 1, 1]
     assert [step for step, _ in found["test_loss"]] == [2]
     assert found["predict_samples"] == [(0, 24.0)]
     assert callback.run_.key == run.spec.key
@@ -81,6 +83,25 @@ def test_a_second_fit_on_the_same_trainer_is_a_second_run(runs: list[MemoryRun])
     assert first.id != second.id
     assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
     assert len(series(first)["epoch_seconds"]) == len(series(second)["epoch_seconds"]) == 2
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_two_callbacks_in_one_trainer_are_of_two_classes_and_each_goes_on_in_its_own_run(
+    runs: list[MemoryRun], tree_name: str, tmp_path: Path
+) -> None:
+    class Second(callback_of(tree_name)):  # type: ignore[misc]
+        """As the documentation says."""
+
+    saving = import_module(f"{tree_name}.callbacks").ModelCheckpoint
+    for max_epochs, path in ((1, None), (2, str(tmp_path / "last.ckpt"))):
+        callbacks = [callback_of(tree_name)(run_name="one"), Second(run_name="other"), saving(tmp_path, save_last=True)]
+        settings = {"max_epochs": max_epochs, "enable_checkpointing": True, "tree_name": tree_name}
+        trainer(*callbacks, **settings).fit(classifier(tree_name)(), data(), ckpt_path=path)
+    assert [run.name for run in runs] == ["one", "other"]
+    for run in runs:
+        assert [step for step, _ in series(run)["train_loss_epoch"]] == [0, 1]
+        assert len(run.attempts) == 1
+        assert run.models
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
@@ -242,6 +263,25 @@ def test_an_error_after_training_has_ended_is_still_the_runs_ending(runs: list[M
     with pytest.raises(RuntimeError):
         trainer(TrackingCallback(), Late()).fit(classifier()(), data())
     assert runs[0].status == "FAILED"
+
+
+@pytest.mark.parametrize("tree_name", TREES)
+def test_an_error_in_a_teardown_makes_no_second_run(runs: list[MemoryRun], tree_name: str) -> None:
+    class Untidy(classifier(tree_name)):  # type: ignore[misc]
+        def teardown(self, stage: str) -> None:
+            raise RuntimeError("cannot tidy up")
+
+    class Unprepared(classifier(tree_name)):  # type: ignore[misc]
+        def prepare_data(self) -> None:
+            raise RuntimeError("no data")
+
+    fitted = trainer(callback_of(tree_name)(), tree_name=tree_name, max_epochs=1)
+    with pytest.raises(RuntimeError, match="cannot tidy up"):
+        fitted.fit(Untidy(), data())
+    assert [run.status for run in runs] == ["FINISHED"], "the fit had ended well"
+    with pytest.raises(RuntimeError, match="no data"):
+        fitted.fit(Unprepared(), data())
+    assert [run.status for run in runs] == ["FINISHED", "FAILED"], "this one never began"
 
 
 def test_an_error_in_a_test_changes_nothing_of_a_fit_that_has_ended(runs: list[MemoryRun]) -> None:

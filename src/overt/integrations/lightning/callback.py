@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any, TypeVar, get_args
 
 from overt.capture.training import count_samples
@@ -23,16 +24,25 @@ from overt.integrations.lightning.session import LogModel, Session
 from overt.links import null_run
 from overt.process import uncaught_error
 from overt.records import EndStatus
-from overt.resuming import Resume
+from overt.resuming import Resume, run_key_of
 from overt.run import Run, status_of
+from overt.say import say
+from overt.settings import is_quiet
 from overt.tracker import HookRun, Tracker, open_for_hook
 from overt.validation import check_details
 
 _NOTHING_TO_RESUME = (
     "resume='must' needs a checkpoint that was made with a TrackingCallback, and %s. To start a new run: resume='auto'."
 )
+_AHEAD = (
+    "run %s, which this checkpoint was made in, has got further and FINISHED: this fit is a run of its own. "
+    "To go on in that one: resume='must'"
+)
 _OF_THE_PROCESS = ("_has_begun", "_is_of_fit", "_is_watched")
 _OF_THE_MODULE = ("log", "log_dict")  # its own methods, which Lightning sets on each callback when it begins
+
+_finished_after: dict[str, int] = {}
+"""How many steps a fit had made when it FINISHED in this process, by the key of its run."""
 
 T = TypeVar("T")
 
@@ -68,7 +78,8 @@ class TrackingHooks:
     resume : {"auto", "never", "must"}
         Whether ``fit(ckpt_path=…)`` goes on in the run that the checkpoint was made in: if the checkpoint tells of one,
         never, or always, so that a fit without such a checkpoint raises. A run that was not the callback's own
-        (``run=``, a ``with overt.start_run()`` around the fit) goes on under "must" only.
+        (``run=``, a ``with overt.start_run()`` around the fit) goes on under "must" only, and so does one that has got
+        further and FINISHED in this process.
     class_names : sequence of str, optional
         What to call the classes 0, 1, … in reports.
     gradient_norm : bool
@@ -85,7 +96,8 @@ class TrackingHooks:
     -----
     What the module logs keeps its name. Step values stand at ``trainer.global_step``, epoch values at the epoch;
     nothing is recorded of the sanity check. ``validate()``, ``test()`` and ``predict()`` after a fit go to its run;
-    alone each is a run of its own.
+    alone each is a run of its own. ``validate()`` or ``test()`` on other data than before is recorded as ``val_2_…`` or
+    ``test_2_…``.
     """
 
     def __init__(
@@ -184,8 +196,11 @@ class TrackingHooks:
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
         self._record("evaluation", Session.stop_watching)
-        if trainer.state.fn == "fit" and not self._has_begun and not _is_rehearsal(trainer):
+        is_before = trainer.state.fn == "fit" and not self._has_begun and not _is_in_teardown(exception)
+        if is_before and not _is_rehearsal(trainer):
             self._open_for_failure(trainer, pl_module)
+        if trainer.state.fn == "fit":
+            self._record("description", Session.describe_optimizers, trainer, pl_module)
         status = _status_of(exception)
         self._record("last step", Session.close_step, trainer)
         self._record("last epoch", Session.close_epoch, trainer)
@@ -227,8 +242,15 @@ class TrackingHooks:
             raise ConfigurationError(
                 _NOTHING_TO_RESUME % ("this one tells of no run" if trainer.ckpt_path else "fit() was given none")
             )
-        goes_on = is_told and self._resume != "never" and self._where["run"] is None
-        return loaded["run"] if goes_on else None
+        if not is_told or self._resume == "never" or self._where["run"] is not None:
+            return None
+        key = run_key_of(loaded["run"])
+        if self._resume == "auto" and _finished_after.get(key, 0) > int(loaded["n_stepped"]):
+            if trainer.is_global_zero and not is_quiet():
+                say(_AHEAD % key[:8])
+            return None
+        checkpoint: Mapping[str, Any] = loaded["run"]
+        return checkpoint
 
     def end_what_was_left(self) -> None:
         """The process ends in the midst of a fit and Lightning has told nobody, as in processes that it spawns."""
@@ -240,6 +262,8 @@ class TrackingHooks:
         session.run.flush()  # a test after the fit records into a run that has ended
         if self._hook is not None and self._hook.owned:
             self._hook.run.finish(status, error=error)
+            if status == "FINISHED" and self._is_of_fit:
+                _finished_after[session.run.key] = session.n_stepped
 
     def _close(self) -> None:
         self._record("evaluation", Session.stop_watching)  # had another callback's on_exception kept ours from being
@@ -260,7 +284,8 @@ class TrackingHooks:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin to count steps."""
+        """Describe what steps, and begin to count."""
+        self._record("description", Session.describe_optimizers, trainer, pl_module)
         self._record("training", Session.train_start, trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -314,7 +339,8 @@ class TrackingHooks:
     ) -> None:
         """Begin a batch of a validation."""
         if not trainer.sanity_checking:
-            self._record("evaluation", Session.evaluation_batch_start, "validate", dataloader_idx)
+            place = ("validate", dataloader_idx)
+            self._record("evaluation", Session.evaluation_batch_start, trainer, batch, batch_idx, *place)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -340,7 +366,7 @@ class TrackingHooks:
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Begin a batch of a test."""
-        self._record("evaluation", Session.evaluation_batch_start, "test", dataloader_idx)
+        self._record("evaluation", Session.evaluation_batch_start, trainer, batch, batch_idx, "test", dataloader_idx)
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -373,7 +399,7 @@ class TrackingHooks:
 
     def _gathered(self, trainer: Any) -> dict[int, ReadPredictions]:
         """The predictions of all ranks. Each rank comes to ``gather``, whatever has failed on it before."""
-        found = self._record("predictions", Session.read_predictions) or {}
+        found = self._record("predictions", Session.read_predictions, trainer) or {}
         return self._record("predictions of all ranks", lambda session: gather(trainer, found)) or {}
 
     def _evaluation_start(self, trainer: Any, module: Any, *, alone: str) -> None:
@@ -403,6 +429,11 @@ def _end_what_was_left(reference: weakref.ref[TrackingHooks]) -> None:
     callback = reference()
     if callback is not None:
         callback.end_what_was_left()
+
+
+def _is_in_teardown(error: BaseException) -> bool:
+    """Whether Lightning was tearing down what has ended, and may have ended our run, when this was raised."""
+    return any(frame.f_code.co_name == "_call_teardown_hook" for frame, _ in walk_tb(error.__traceback__))
 
 
 def _status_of(error: BaseException) -> EndStatus:

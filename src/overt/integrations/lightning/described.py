@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from overt.capture.params import describe, flatten
-from overt.capture.training import count_samples, optimizer_params, scheduler_params
+from overt.capture.training import count_samples, learning_rates, optimizer_params, scheduler_params
 
 _TRAINER = (
     "max_epochs min_epochs max_steps min_steps precision accumulate_grad_batches gradient_clip_val "
@@ -30,14 +30,15 @@ _CALLBACKS = {
 }
 
 
-def describe_fit(trainer: Any, module: Any) -> dict[str, object]:
+def describe_fit(trainer: Any, module: Any, *, with_optimizers: bool = True) -> dict[str, object]:
     """All params of a fit that are known before its data is."""
+    optimizers = _optimizers(trainer) if with_optimizers else {}
     return _merged(
         ("model", {"model_type": type(module).__name__, "model_name": type(module).__name__}),
         ("hparams", hyperparameters(module)),
         ("datamodule", hyperparameters(trainer.datamodule)),
-        ("optimizer", optimizer_params(trainer.optimizers)),
-        ("scheduler", _schedulers(trainer)),
+        ("optimizer", optimizers),
+        ("scheduler", _schedulers(trainer) if with_optimizers else {}),
         ("trainer", _settings_of_trainer(trainer)),
         ("callbacks", _settings_of_callbacks(trainer)),
     )
@@ -90,6 +91,23 @@ def _merged(*parts: tuple[str, Mapping[str, object]]) -> dict[str, object]:
             else:
                 merged[f"{origin}.{name}"] = value
     return merged
+
+
+def _optimizers(trainer: Any) -> dict[str, object]:
+    """What optimizers were made with; for a learning rate that no scheduler has brought there, what it is now."""
+    params = optimizer_params(trainer.optimizers)
+    for optimizer in trainer.optimizers:
+        is_changed = any(
+            group.get("initial_lr", group.get("lr")) != group.get("lr") for group in optimizer.param_groups
+        )
+        if is_changed and not any(_has_set(config.scheduler, optimizer) for config in trainer.lr_scheduler_configs):
+            params |= learning_rates(trainer.optimizers)
+    return params
+
+
+def _has_set(scheduler: Any, optimizer: Any) -> bool:
+    rates = [group["lr"] for group in optimizer.param_groups]  # a scheduler of the user's own may keep none
+    return getattr(scheduler, "optimizer", optimizer) is optimizer and getattr(scheduler, "_last_lr", rates) == rates
 
 
 def _schedulers(trainer: Any) -> dict[str, object]:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,15 @@ def _inputs_of(module: Any, batch: Any) -> Any:
     return batch[0]
 
 
-def best_checkpoint(trainer: Any) -> Path | None:
-    """The file (or folder) of the best checkpoint, where there is one."""
+def best_checkpoints(trainer: Any) -> dict[Path, int]:
+    """The file (or folder) of the best checkpoint of each ModelCheckpoint, and when it was written, in nanoseconds."""
+    found = {}
     for callback in trainer.checkpoint_callbacks:
         if is_a(callback, "ModelCheckpoint") and callback.best_model_path:
             path = Path(callback.best_model_path)
-            if path.exists():  # it may be in a bucket
-                return path
-    return None
+            with suppress(FileNotFoundError):  # it may be in a bucket
+                found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def with_weights_of(module: Any, checkpoint: Path) -> Any:

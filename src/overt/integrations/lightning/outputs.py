@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from overt.capture.functional import LossMode, is_changed_by_modes
 from overt.evaluation.losses import Given, given_to
 from overt.evaluation.predictions import Meaning, Predictions, ReadPredictions
 from overt.guard import Parts
+from overt.integrations.lightning.described import is_a
 
 _OUTPUTS: dict[str, Meaning] = {"logits": "logits", "probs": "probs", "preds": "preds", "y_hat": "preds"}
 _TARGETS = ("target", "targets", "y", "labels")
@@ -153,6 +155,22 @@ def add_outputs(predictions: Predictions, outputs: Any) -> bool:
         return False
     predictions.add(outputs[predicted], outputs[target], meaning=_OUTPUTS[predicted])
     return True
+
+
+def without_repeats(trainer: Any, found: dict[int, ReadPredictions]) -> dict[int, ReadPredictions]:
+    """The predictions of this rank, less those of samples that only fill it up: other ranks have them as well."""
+    if trainer.world_size == 1:
+        return found
+    loaders = trainer._evaluation_loop._combined_loader.flattened
+    return {loader: _own_part(read, getattr(loaders[loader], "sampler", None)) for loader, read in found.items()}
+
+
+def _own_part(read: ReadPredictions, sampler: Any) -> ReadPredictions:
+    """Of a DistributedSampler that does not shuffle, each rank's last sample may be one of the first again."""
+    if not is_a(sampler, "DistributedSampler") or sampler.shuffle or read.n_seen != len(sampler):
+        return read
+    n_own = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
+    return replace(read, outputs=read.outputs[:n_own], targets=read.targets[:n_own], n_seen=min(n_own, read.n_seen))
 
 
 def gather(trainer: Any, found: dict[int, ReadPredictions]) -> dict[int, ReadPredictions]:

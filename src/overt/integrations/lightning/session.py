@@ -21,6 +21,7 @@ from overt.evaluation.predictions import ReadPredictions, evaluate_predictions
 from overt.evaluation.report import Report
 from overt.guard import Parts
 from overt.integrations.lightning import described, logged, measuring, models, outputs
+from overt.integrations.lightning.evaluated import EvaluatedData
 from overt.models.torch import torch_model
 from overt.resuming import run_key_of
 from overt.run import Run
@@ -31,7 +32,7 @@ MODEL_NAME = "model"
 CHECKPOINTS = "checkpoints"
 
 _EXAMPLE_ROWS = 5
-_NOTHING_BEST = 'log_model="best" found no checkpoint of a ModelCheckpoint: the last weights were recorded instead'
+_NOTHING_BEST = 'log_model="best" found %s: the last weights were recorded instead'
 
 
 class Session:
@@ -57,12 +58,15 @@ class Session:
     ) -> None:
         self.run = run
         self.parts = Parts(run)
+        self.n_stepped = 0
         self._log_model = log_model
         self._every = log_every_n_steps
         self._evaluate = evaluate
         self._class_names = class_names
         self._with_gradient_norm = gradient_norm
         self._names: set[str] = set()  # of what the module logs
+        self._described: Mapping[str, object] = {}
+        self._has_described_optimizers = False
         self._model: str | None = None
         self._weights: Path | None = None  # the checkpoint that the recorded model is from; None for the last weights
         self._module: weakref.ref[Any] | None = None  # the one that holds the recorded weights
@@ -70,8 +74,7 @@ class Session:
         self._step_values = logged.StepValues()
         self._epoch_values = logged.TrainEpochValues()
         self._n_results = 0  # of what the module has logged while training, when it was looked at last
-        self._n_stepped = 0
-        self._last_step = -1
+        self._began_at = self._last_step = -1
         self._step: int | None = None  # of the batch whose last values are not read yet
         self._is_due = False
         self._accumulates = False  # gradients: the step that is going on has had batches before this one
@@ -79,6 +82,8 @@ class Session:
         self._has_seen_batch = False
         self._candidates: list[Any] = []  # for what the model takes
 
+        self._first_epoch: int | None = None  # of what is trained here; None where nothing is
+        self._kept_before: Mapping[Path, int] | None = None  # best checkpoints of earlier fits, which stay in a Trainer
         self._epoch: int | None = None  # the one whose values are not read yet
         self._epoch_began = 0.0
         self._n_samples = 0
@@ -88,19 +93,33 @@ class Session:
         self._evaluation_values = logged.StepValues()
         self._n_evaluated: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._outputs = outputs.Outputs(self.parts)
-        self._validated_at = 0
+        self._data: defaultdict[str, EvaluatedData] = defaultdict(EvaluatedData)  # by stage
+        self._prefix = ""  # of all that is recorded of this pass, where the stage has seen other data before: test_2_
+        self._validated_at: int | None = None
 
     # -- before --------------------------------------------------------------------------------------------------------
 
     def describe_fit(self, trainer: Any, module: Any) -> None:
         """Params, summary and configuration, before the first step."""
         with self.parts.guarded("params"):
-            self._log_params(described.describe_fit(trainer, module))
+            self._described = described.describe_fit(trainer, module, with_optimizers=False)
+            self._log_params(self._described)
+        if trainer.ckpt_path:
+            self.describe_optimizers(trainer, module)  # a checkpoint's settings replace these before training starts
         with self.parts.guarded("model summary"):
             summary = summarize_model(module)
             self._log_params(summary.to_params())
             self.run.log_text(summary.table, "model_summary.txt")
         self._record_cli_config(trainer)
+
+    def describe_optimizers(self, trainer: Any, module: Any) -> None:
+        """Params of optimizers and schedulers, when training starts: a LearningRateFinder has been there by then."""
+        if self._has_described_optimizers:
+            return
+        self._has_described_optimizers = True
+        with self.parts.guarded("params"):
+            params = described.describe_fit(trainer, module)
+            self._log_params({name: value for name, value in params.items() if name not in self._described})
 
     def describe_evaluation(self, trainer: Any, module: Any) -> None:
         """Params of a validate, test or predict that follows no fit."""
@@ -120,7 +139,7 @@ class Session:
     def to_state(self) -> dict[str, Any]:
         """What a checkpoint is to tell of this run."""
         evaluated = [[*place, count] for place, count in self._n_evaluated.items()]
-        return {"run": self.run.to_checkpoint(), "n_stepped": self._n_stepped, "n_evaluated": evaluated}
+        return {"run": self.run.to_checkpoint(), "n_stepped": self.n_stepped, "n_evaluated": evaluated}
 
     def save_so_far(self, trainer: Any) -> None:
         """Have everything up to a checkpoint on the disk when the checkpoint is."""
@@ -131,18 +150,22 @@ class Session:
         """Go on counting from a checkpoint; where it is another run's, say so."""
         if "run" not in state:
             return
-        self._n_stepped = int(state["n_stepped"])
+        self.n_stepped = int(state["n_stepped"])
         if (key := run_key_of(state["run"])) != self.run.key:
             self.run.set_tag("overt.checkpoint_of", key)
         else:
+            self._kept_before = {}  # they are of this run
             self._n_evaluated.update({(stage, int(loader)): int(n) for stage, loader, n in state["n_evaluated"]})
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train_start(self, trainer: Any) -> None:
         """Remember where counting begins: not at zero when training was resumed, nor at an epoch's start."""
-        self._last_step = trainer.global_step
+        self._began_at = self._last_step = trainer.global_step
+        self._first_epoch = trainer.current_epoch
         self._measure_anew()
+        if self._kept_before is None:
+            self._kept_before = models.best_checkpoints(trainer)
 
     def train_epoch_start(self, trainer: Any) -> None:
         """Close the epoch before, and begin to measure this one."""
@@ -164,7 +187,7 @@ class Session:
                 self._candidates = first_samples(models.candidates_in(batch, module), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps
         is_first = self._n_samples == 0
-        self._is_due = bool(every) and (self._n_stepped + 1) % every == 0
+        self._is_due = bool(every) and (self.n_stepped + 1) % every == 0
         if self._is_due and not self._accumulates:
             self._step_values.forget(logged.training_results(trainer))
         # the scheduler moves on before the batch has ended: these are the rates that this batch steps with
@@ -179,11 +202,13 @@ class Session:
         """Record what this step has logged, if it is one to be recorded."""
         self._n_samples += count_samples(batch) or 0
         step = trainer.global_step
-        self._accumulates = bool(module.automatic_optimization and step == self._last_step)
+        # a module that steps by hand is known to step through Lightning once it has
+        is_counted = module.automatic_optimization or step > self._began_at
+        self._accumulates = bool(is_counted and step == self._last_step)
         if self._accumulates:
             return  # the last value of each name stands for the step, as in Lightning's loggers
         self._last_step = step
-        self._n_stepped += 1
+        self.n_stepped += 1
         results = logged.training_results(trainer)
         if self._is_due:
             self._step = step
@@ -228,13 +253,30 @@ class Session:
         self.close_step(trainer)
         self._evaluation_began = time.perf_counter()
         self._evaluation_values = logged.StepValues()
+        self._prefix = ""
         with self.parts.guarded("predictions"):
             self._outputs.begin(trainer.lightning_module)
 
-    def evaluation_batch_start(self, stage: str, loader: int) -> None:
-        """See what losses are given, where that is what can be evaluated; the end of the batch ends that."""
+    def evaluation_batch_start(self, trainer: Any, batch: Any, batch_idx: int, stage: str, loader: int) -> None:
+        """See which data these are, and what losses are given, where that is what can be evaluated."""
+        if batch_idx == loader == 0:
+            with self.parts.guarded("evaluated data"):
+                self._tell_data_apart(trainer, batch, stage)
         if self._evaluate:
             self._outputs.watch((stage, loader))
+
+    def _tell_data_apart(self, trainer: Any, batch: Any, stage: str) -> None:
+        data = self._data[stage]
+        if trainer.state.fn == "fit" and len(data):
+            return
+        is_test = stage == "test"
+        number = data.number(batch, n_batches=trainer.num_test_batches if is_test else trainer.num_val_batches)
+        if number > 1:
+            self._prefix = f"{'test' if is_test else 'val'}_{number}_"
+            self.run.warn(
+                f"{stage}() was called on other data than before: recorded as {self._prefix}… in run {self.run.name}. "
+                f"To evaluate several sets at once: trainer.{stage}(model, [one, other])"
+            )
 
     def stop_watching(self) -> None:
         """Leave nothing of ours on PyTorch's stack: a batch may end in an exception."""
@@ -242,35 +284,38 @@ class Session:
 
     def evaluation_batch_end(self, trainer: Any, returned: Any, stage: str, loader: int) -> None:
         """Keep predictions, and record what the module logs batch by batch, along the batches seen so far."""
-        place = (stage, loader)
         if self._evaluate:
             with self.parts.guarded("predictions"):
-                self._outputs.add(returned, place)
-        self._log(self._evaluation_values.iter_fresh(trainer._results), step=self._n_evaluated[place])
+                self._outputs.add(returned, (stage, loader))
+        place = (self._prefix or stage, loader)
+        self._log(self._iter_named(self._evaluation_values.iter_fresh(trainer._results)), step=self._n_evaluated[place])
         self._n_evaluated[place] += 1
 
     def validation_end(self, trainer: Any) -> None:
         """Record a validation."""
-        self._validated_at = _validation_axis(trainer)
-        self._log(logged.iter_evaluated(trainer), step=self._validated_at)
+        if trainer.state.fn == "fit":
+            self._validated_at = _validation_axis(trainer)
+        elif self._validated_at is None:
+            self._validated_at = max(trainer.current_epoch - 1, 0)  # after a fit it is the one that would come next
+        self._log(self._iter_named(logged.iter_evaluated(trainer)), step=self._validated_at)
         self._evaluating_s += time.perf_counter() - self._evaluation_began
 
     def test_end(self, trainer: Any) -> None:
         """Record a test."""
-        self._log(logged.iter_evaluated(trainer), step=trainer.current_epoch)
+        self._log(self._iter_named(logged.iter_evaluated(trainer)), step=trainer.current_epoch)
 
-    def read_predictions(self) -> dict[int, ReadPredictions]:
-        """What was kept of the last pass on this rank, by data loader."""
-        return self._outputs.read()
+    def read_predictions(self, trainer: Any) -> dict[int, ReadPredictions]:
+        """What was kept of the last pass on this rank, by data loader; each sample on one rank only."""
+        return outputs.without_repeats(trainer, self._outputs.read())
 
     def report_validation(self, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of the last validation, as ``val_…``."""
-        self._report(found, "val_", step=self._validated_at, step_name="validation_step")
+        self._report(found, self._prefix or "val_", step=self._validated_at or 0, step_name="validation_step")
 
     def report_test(self, trainer: Any, found: Mapping[int, ReadPredictions]) -> None:
         """Record the report of a test, under plain names."""
         model = self._model if self._has_recorded_weights(trainer) else None
-        self._report(found, "", step=trainer.current_epoch, step_name="test_step", model=model)
+        self._report(found, self._prefix, step=trainer.current_epoch, step_name="test_step", model=model)
 
     def _has_recorded_weights(self, trainer: Any) -> bool:
         """Whether the trainer has just tested the weights that the run's model has."""
@@ -325,21 +370,23 @@ class Session:
         """Record how the fit went: why it stopped, its best checkpoint, its model."""
         with self.parts.guarded("early stopping"):
             for callback in trainer.callbacks:
-                if described.is_a(callback, "EarlyStopping") and callback.stopped_epoch > 0:
+                if described.is_a(callback, "EarlyStopping") and self._was_stopped_by(callback, trainer):
                     self.run.set_tag("overt.stopped_early", f"after epoch {callback.stopped_epoch}: {callback.monitor}")
         if not self._log_model:
             return
         best = None
         with self.parts.guarded("best checkpoint"):
-            best = models.best_checkpoint(trainer)
+            best = self._best_checkpoint(trainer)
             if best is not None:
                 self.run.log_artifact(best, CHECKPOINTS)
                 self.run.set_tag("overt.best_checkpoint", f"{CHECKPOINTS}/{best.name}")
         with self.parts.guarded("model"):
             notes = []
             if self._log_model == "best" and best is None:
-                notes.append(_NOTHING_BEST)
-                self.run.warn(f"{_NOTHING_BEST}. Add a ModelCheckpoint to the Trainer, or pass log_model='last'")
+                is_earlier = bool(models.best_checkpoints(trainer))
+                found = "the best checkpoint of an earlier fit" if is_earlier else "no checkpoint of a ModelCheckpoint"
+                notes.append(_NOTHING_BEST % found)
+                self.run.warn(f"{notes[0]}. Add a new ModelCheckpoint to the Trainer, or pass log_model='last'")
             self._weights = best if self._log_model == "best" else None
             saved = module if self._weights is None else models.with_weights_of(module, self._weights)
             params = {name: value for name, value in self.run.params.items() if len(value) <= 250}
@@ -350,7 +397,26 @@ class Session:
             self._model = MODEL_NAME
             self._module = weakref.ref(module) if self._weights is None else None
 
+    def _was_stopped_by(self, callback: Any, trainer: Any) -> bool:
+        """Whether an EarlyStopping has ended this fit: its ``stopped_epoch`` may be an earlier one's, or 0 for none."""
+        if self._first_epoch is None or not trainer.should_stop:
+            return False
+        epoch: int = callback.stopped_epoch
+        return self._first_epoch <= epoch < trainer.current_epoch and (epoch > 0 or trainer.current_epoch == 1)
+
+    def _best_checkpoint(self, trainer: Any) -> Path | None:
+        """The best one that this fit has made, or this run before it."""
+        before = self._kept_before
+        if before is None:
+            return None
+        return next((path for path, ns in models.best_checkpoints(trainer).items() if before.get(path) != ns), None)
+
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _iter_named(self, values: Iterable[logged.Value]) -> Iterable[logged.Value]:
+        """What the module has logged of data, under the names that these data have."""
+        stage = self._prefix.partition("_")[0]
+        return ((f"{self._prefix}{name.removeprefix(f'{stage}_')}" if stage else name, value) for name, value in values)
 
     def _log(self, values: Iterable[logged.Value], *, step: int) -> None:
         for name, value in values:
@@ -366,7 +432,7 @@ class Session:
 
 def _validation_axis(trainer: Any) -> int:
     """The epoch, unless a fit validates at other times than the ends of epochs; then the optimizer step."""
-    if trainer.state.fn != "fit" or (
+    if (
         trainer.check_val_every_n_epoch is not None
         and trainer.val_check_batch is not None
         and trainer.val_check_batch >= trainer.num_training_batches
