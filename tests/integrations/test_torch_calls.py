@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import gc
 import inspect
+import io
 import pickle
 import sys
+import threading
+import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +34,10 @@ from overt.integrations.torch.decorator import track_training  # noqa: E402
 def captured() -> Iterator[list[MemoryRun]]:
     with overt.testing.captured_runs() as runs:
         yield runs
+
+
+def saved(run: MemoryRun) -> Any:
+    return torch.load(io.BytesIO(run.artifacts["model/data/model.pth"]), weights_only=False)
 
 
 def series(run: MemoryRun, name: str) -> list[tuple[int, float]]:
@@ -738,14 +747,132 @@ def test_calls_without_an_epoch_are_counted(captured: list[MemoryRun]) -> None:
     assert [step for step, _ in series(run, "val_loss")] == [0, 1, 2]
 
 
-def test_another_model_or_another_optimizer_is_another_run(captured: list[MemoryRun]) -> None:
+def test_models_that_take_turns_are_a_run_each(captured: list[MemoryRun]) -> None:
+    members = [make() for _ in range(2)]
+    for epoch in range(3):
+        for model, loader, test_loader, optimizer in members:
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+            evaluate(model, "cpu", test_loader)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4), (2, 4)]] * 2
+    assert [run.status for run in captured] == ["RUNNING", "RUNNING"]
+
+
+def test_models_one_after_the_other_each_end_with_their_own_model_and_report(captured: list[MemoryRun]) -> None:
+    trained, weights = [], []
+    for _ in range(3):
+        model, loader, test_loader, optimizer = make()
+        for epoch in range(2):
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+            evaluate(model, "cpu", test_loader)
+        trained.append(model)
+        weights.append(model.weight.detach().clone())
+    assert [run.status for run in captured] == ["FINISHED", "FINISHED", "RUNNING"]
+    for run, weight in zip(captured[:2], weights, strict=False):
+        assert torch.equal(saved(run).weight, weight)
+        assert "val_confusion_matrix.json" in run.artifacts
+        assert series(run, "n_steps") == [(0, 4), (1, 4)]
+    evaluate(trained[0], "cpu", test_loader)  # the best of them once more: of the run that has trained it
+    assert len(captured) == 3
+    assert captured[0].status == "FINISHED"
+    assert series(captured[0], "right")[2:] == [(1, captured[0].metrics["right"])]
+
+
+def test_a_model_that_was_trained_is_held_no_longer_than_its_training(captured: list[MemoryRun]) -> None:
+    known = []
+    for _ in range(3):
+        model, loader, _, optimizer = make()
+        known.append(weakref.ref(model))
+        for epoch in range(2):
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+    del model, optimizer
+    gc.collect()
+    assert [model() is None for model in known] == [True, True, False]
+
+
+def test_an_optimizer_of_each_epoch_goes_on_with_the_one_before(captured: list[MemoryRun]) -> None:
+    model, loader, test_loader, _ = make()
+    for epoch in range(3):
+        train_epoch(None, model, "cpu", loader, torch.optim.SGD(model.parameters(), 0.5 ** (epoch + 1)), epoch)
+        evaluate(model, "cpu", test_loader)
+    (run,) = captured
+    assert series(run, "lr") == [(0, 0.5), (1, 0.25), (2, 0.125)]
+    assert series(run, "n_steps") == [(0, 4), (1, 4), (2, 4)]
+    assert [step for step, _ in series(run, "val_loss")] == [0, 1, 2]
+    assert not [name for name in run.metrics if "optimizer" in name]
+
+
+def test_epochs_that_begin_again_with_another_optimizer_are_another_run(captured: list[MemoryRun]) -> None:
     model, loader, _, optimizer = make()
     train_epoch(None, model, "cpu", loader, optimizer, 0)
-    train_epoch(None, model, "cpu", loader, torch.optim.SGD(model.parameters(), 0.2), 0)
-    other_model, other_loader, _, other_optimizer = make()
-    train_epoch(None, other_model, "cpu", other_loader, other_optimizer, 0)
-    train_epoch(None, model, "cpu", loader, optimizer, 1)
-    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4)], [(0, 4)]]
+    weight = model.weight.detach().clone()
+    second = torch.optim.SGD(model.parameters(), 0.2)
+    for epoch in range(2):
+        train_epoch(None, model, "cpu", loader, second, epoch)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4)], [(0, 4), (1, 4)]]
+    assert torch.equal(saved(captured[0]).weight, weight)  # not as the second has left it
+
+
+def test_another_function_with_another_optimizer_is_another_run(captured: list[MemoryRun]) -> None:
+    @track_training
+    def finetune(model, loader, criterion, optimizer, epochs):
+        for _ in range(epochs):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+
+    model, loader, _, optimizer = make()
+    train_epoch(None, model, "cpu", loader, optimizer, 0)
+    weight = model.weight.detach().clone()
+    finetune(model, loader, torch.nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.2), 2)
+    assert [run.status for run in captured] == ["FINISHED", "FINISHED"]
+    assert torch.equal(saved(captured[0]).weight, weight)
+
+
+def test_trainings_of_other_threads_go_on(captured: list[MemoryRun]) -> None:
+    mine, others = make(), make()
+    train_epoch(None, mine[0], "cpu", mine[1], mine[3], 0)
+
+    def work() -> None:
+        for epoch in range(3):
+            train_epoch(None, others[0], "cpu", others[1], others[3], epoch)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    train_epoch(None, mine[0], "cpu", mine[1], mine[3], 1)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4), (1, 4), (2, 4)]]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("later")])
+def test_trainings_in_a_run_end_with_it(captured: list[MemoryRun], error: Exception | None) -> None:
+    with contextlib.suppress(ValueError), overt.start_run("folds"):
+        for _ in range(3):
+            model, loader, test_loader, optimizer = make()
+            for epoch in range(2):
+                train_epoch(None, model, "cpu", loader, optimizer, epoch)
+                evaluate(model, "cpu", test_loader)
+        if error is not None:
+            raise error
+    last = "FINISHED" if error is None else "FAILED"
+    assert [run.status for run in captured] == [last, "FINISHED", last]
+    assert [bool(run.models) for run in captured] == [True, True, error is None]
+    assert all("val_confusion_matrix.json" in run.artifacts for run in captured)
+
+
+def test_captured_runs_end_with_the_block_as_with_a_script() -> None:
+    with overt.testing.captured_runs() as captured:
+        model, loader, test_loader, optimizer = make()
+        train_epoch(None, model, "cpu", loader, optimizer, 0)
+        evaluate(model, "cpu", test_loader)
+    (run,) = captured
+    assert run.status == "FINISHED"
+    assert torch.equal(saved(run).weight, model.weight)
+    assert "val_confusion_matrix.json" in run.artifacts
+    with contextlib.suppress(ValueError), overt.testing.captured_runs() as captured:
+        train_epoch(None, model, "cpu", loader, optimizer, 0)
+        raise ValueError("later")
+    assert captured[0].status == "FAILED"
+    assert captured[0].tags["overt.error"] == "ValueError: later"
 
 
 def test_a_call_that_fails_ends_the_run_of_its_epochs(captured: list[MemoryRun]) -> None:

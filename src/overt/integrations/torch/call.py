@@ -115,13 +115,18 @@ class Call:
         may_checkpoint = "run" in self._arguments.names
         given = self._arguments.run
         self._training = training_for(
-            self._name, self._observed, self._options, given, params if may_checkpoint else None
+            self._name,
+            self._observed,
+            self._options,
+            given,
+            params if may_checkpoint else None,
+            self._arguments.epoch,
         )
         run = self._run
         self._remember(run)
         self._arguments.give_run(run)
         self._training.depth += 1
-        self._count = self._training.joined_by(self._name, self._observed)
+        self._count = self._training.joined_by(self._name, self._observed, self._arguments.epoch)
         if run.is_null:
             return
         self._n_epochs = -self._training.session.epochs.n_epochs
@@ -249,6 +254,8 @@ class Call:
                 run.finish()
             return
         self._n_epochs += training.session.epochs.n_epochs
+        if self._n_epochs:
+            training.trained[self._name] = training.last_call
         with recorded_part(run, "returned values"):
             self._report(points_of(result, epoch=self._epoch()))
         if self._options.log_model:
@@ -261,11 +268,8 @@ class Call:
         is_a_loop = run.loops.were_used
         if is_found_again and not is_a_loop and is_one_epoch(self._arguments.names, n_epochs=self._n_epochs):
             training.leave_open()
-        if not training.is_left_open:
-            training.conclude()
-            if training.is_owned:
-                run.finish()
-                run.seal()
+        if training.is_over or not training.is_left_open:
+            training.end()
 
     def _say_what_was_not_seen(self) -> None:
         """Where a training left nothing to record of its loss, or nothing to tell its epochs by, say what would."""
