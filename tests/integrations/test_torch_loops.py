@@ -1190,3 +1190,25 @@ def test_an_epoch_of_the_run_is_one_epoch_however_often_it_goes_through_its_load
     assert [step for step, _ in series(run, "epoch_seconds")] == [0, 1, 2]
     assert series(run, "n_steps") == [(0, 14), (1, 14), (2, 14), (3, 14)]
     assert run.tags["stopped_early"] == "true"
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.BCELoss(), torch.nn.BCEWithLogitsLoss(), torch.nn.MSELoss()])
+def test_a_reconstruction_is_no_classification_and_no_regression_of_each_pixel(
+    captured: list[MemoryRun], criterion: Any
+) -> None:
+    @track_training(log_model=False)
+    def train(model, criterion, optimizer, train_loader, val_loader, epochs):
+        for (x,) in train_loader:
+            criterion(model(x), x).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for (x,) in val_loader:
+                criterion(model(x), x)
+
+    loader, other = (DataLoader(TensorDataset(torch.rand(20, 25)), 10) for _ in range(2))
+    model = torch.nn.Sequential(torch.nn.Linear(25, 25), torch.nn.Sigmoid())
+    train(model, criterion, torch.optim.SGD(model.parameters(), 0.1), loader, other, 1)
+    (run,) = captured
+    expected = {"train_loss", "train_loss_step", "val_loss", "epoch_seconds", "n_steps", "samples_per_second", "lr"}
+    assert set(run.metrics) == expected
+    assert set(run.artifacts) == {"model_summary.txt"}
