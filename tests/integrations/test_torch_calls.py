@@ -302,7 +302,7 @@ def test_trouble_with_recording_never_reaches_the_function(captured: list[Memory
     assert captured[0].status == "FINISHED"
     assert {name for name in captured[0].tags if name.startswith("overt.not_recorded")} >= {
         "overt.not_recorded.arguments",
-        "overt.not_recorded.observers",
+        "overt.not_recorded.observer_criterion",
         "overt.not_recorded.returned_values",
         "overt.not_recorded.model",
     }

@@ -20,6 +20,7 @@ from overt.guard import recorded_part
 from overt.integrations.torch.arguments import Arguments, Observed
 from overt.integrations.torch.describing import params_of, params_of_optimization
 from overt.integrations.torch.observers import (
+    can_be_hooked,
     hook_every_optimizer,
     hook_loss,
     hook_model,
@@ -163,20 +164,27 @@ class Call:
         session, found, stack = self._training.session, self._observed, self._cleanup
         session.epochs.begin(self._arguments.epoch)
         for name, loss in found.losses.items():
-            if isinstance(loss, torch.nn.Module) and stack.enter_context(self._training.hooking(loss)):
-                stack.callback(hook_loss(loss, name, session))
+            if can_be_hooked(loss) and stack.enter_context(self._training.hooking(loss)):
+                self._put(name, partial(hook_loss, loss, name, session))
         for name, optimizer in found.optimizers.items():
             known = session.name_of_optimizer(name, optimizer)
             if stack.enter_context(self._training.hooking(optimizer)):
-                stack.callback(hook_optimizer(optimizer, known, session, is_watched_before=self._options.gradient_norm))
+                is_watched_before = self._options.gradient_norm
+                hook = partial(hook_optimizer, optimizer, known, session, is_watched_before=is_watched_before)
+                self._put(name, hook)
         if not found.optimizers and stack.enter_context(self._training.hooking(torch.optim.Optimizer)):
             session.epochs.awaits_optimizer = not session.epochs.optimizers
             stack.callback(hook_every_optimizer(self._name_of_optimizer, session))
         if self._options.log_model:
             for name, model in found.models.items():
-                if name not in session.batches:
-                    stack.callback(hook_model(model, name, session))
+                if name not in session.batches and can_be_hooked(model):
+                    self._put(name, partial(hook_model, model, name, session))
         stack.callback(self._arguments.replace(found, session))
+
+    def _put(self, name: str, hook: Callable[[], Callable[[], None]]) -> None:
+        """Observe one object until the call returns; one that cannot be keeps no other from it."""
+        with recorded_part(self._run, f"observer {name}"):
+            self._cleanup.callback(hook())
 
     def _name_of_optimizer(self, optimizer: torch.optim.Optimizer) -> str | None:
         """What an optimizer that the function has made is called; None for those of others, and of calls within."""

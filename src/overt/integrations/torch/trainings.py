@@ -180,6 +180,8 @@ class Training:
     def _save(self, saved_as: str, name: str, model: torch.nn.Module) -> None:
         run = self.run
         with recorded_part(run, saved_as if saved_as == "model" else f"model {saved_as}"):
+            if isinstance(model, torch.jit.ScriptModule):
+                raise TypeError("torch.jit has compiled it: say torch.jit.save(model, path) and run.log_artifact(path)")
             params = {key: value for key, value in run.params.items() if len(value) <= 250}
             files = torch_model(inner_model(model), self.session.batches.get(name), params=params)
             run.log_model(files, name=saved_as)
