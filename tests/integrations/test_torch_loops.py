@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -1212,3 +1213,35 @@ def test_a_reconstruction_is_no_classification_and_no_regression_of_each_pixel(
     expected = {"train_loss", "train_loss_step", "val_loss", "epoch_seconds", "n_steps", "samples_per_second", "lr"}
     assert set(run.metrics) == expected
     assert set(run.artifacts) == {"model_summary.txt"}
+
+
+@pytest.mark.parametrize("fails_in", ["training", "evaluation"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_training_that_fails_has_the_report_of_its_last_whole_evaluation(
+    captured: list[MemoryRun], fails_in: str, *, is_nested: bool
+) -> None:
+    @track_training
+    def train(model, criterion, optimizer, train_loader, val_loader, epochs):
+        for epoch in range(epochs):
+            for x, y in train_loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+                if epoch == 1 and fails_in == "training":
+                    raise ValueError("now")
+            with torch.no_grad():
+                for x, y in val_loader:
+                    criterion(model(x), y)
+                    if epoch == 0 and fails_in == "evaluation":
+                        raise ValueError("now")
+
+    X = torch.randn(20, 4)
+    loader, other = (DataLoader(TensorDataset(X, (X[:, 0] > 0).long()), 5) for _ in range(2))
+    model = torch.nn.Linear(4, 2)
+    around = overt.start_run("mine") if is_nested else contextlib.nullcontext()
+    with pytest.raises(ValueError, match="now"), around:
+        train(model, torch.nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.1), loader, other, 3)
+    (run,) = captured
+    assert run.status == "FAILED"
+    assert run.models == {}
+    assert ("val_confusion_matrix.json" in run.artifacts) == (fails_in == "training")
+    assert ("val_f1_score" in run.metrics) == (fails_in == "training")

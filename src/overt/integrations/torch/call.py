@@ -248,10 +248,19 @@ class Call:
     def _fail(self, error: BaseException) -> None:
         if self._run.loops.is_to_be_repeated:
             self._training.session.abandon_epoch()
+        training = self._training
+        training.session.leave_out_unfinished()
         self._leave()
-        if self._training.is_owned and self._is_outermost:
+        if not self._is_outermost:
+            return
+        if not training.is_left_open:
+            training.to_save.clear()
+        if training.is_owned:
             status = status_of(error)
             self._run.finish(status, error=error if status == "FAILED" else None)
+        if not training.is_left_open:
+            training.conclude()
+        if training.is_owned:
             self._run.seal()
 
     def _succeed(self, result: Any) -> None:

@@ -33,6 +33,8 @@ class Pass:
         What the loader is called.
     identity : object
         Which loader it is, under whatever name; None where that is not known.
+    is_whole : bool
+        Whether it has come to the loader's end.
     """
 
     loader: str
@@ -43,6 +45,7 @@ class Pass:
     samples: int = 0
     has_trained: bool = False
     is_over: bool = False
+    is_whole: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -307,6 +310,11 @@ class Epochs:
         if self._open is not None:
             self._open.has_evaluated = True
         return name, is_new
+
+    def unfinished_evaluations(self) -> list[str]:
+        """Names of the sets whose evaluation has not come to the end of its loader, where it has one."""
+        evaluations = self._evaluations.items()
+        return [name for name, found in evaluations if found.a_pass is not None and not found.a_pass.is_whole]
 
     def close(self, index: int | None = None) -> None:
         """Tell what is known of the epoch that is going on, and of evaluations since the last was told.

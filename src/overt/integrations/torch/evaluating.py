@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,8 +26,7 @@ class Evaluations:
     def add(self, name: str, loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_new: bool) -> None:
         """Keep what a loss was given, if it is known what that is; nothing is read."""
         if is_new:
-            self._predictions.pop(name, None)
-            self._right.pop(name, None)
+            self.forget([name])
         given = given_to(loss, args, kwargs)
         if given is None or given.outputs.ndim == 0:
             return
@@ -36,6 +35,12 @@ class Evaluations:
             self._right.setdefault(name, []).append(counted)
         if given.are_for_a_report:  # of pixels and tokens: the accuracy of each
             self._predictions.setdefault(name, Predictions()).add(outputs, targets, meaning=meaning)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of the last evaluations of these sets."""
+        for name in names:
+            self._predictions.pop(name, None)
+            self._right.pop(name, None)
 
     def accuracies(self, read: Callable[[Sequence[Any]], Sequence[float]]) -> dict[str, float]:
         """Share of right answers in each set since it was last asked for."""

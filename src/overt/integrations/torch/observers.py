@@ -248,6 +248,7 @@ class Batches(_Stand):
         try:
             batch = next(self.__wrapped__)
         except StopIteration:
+            self._self_pass.is_whole = True
             self._self_left()
             raise
         self._self_watcher.batch_drawn(self._self_pass, batch)

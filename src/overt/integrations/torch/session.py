@@ -180,6 +180,11 @@ class Session:
         with self._part("epoch"):
             self.epochs.close(index)
 
+    def leave_out_unfinished(self) -> None:
+        """The training fails: an evaluation that it fails in is none to report."""
+        if self.evaluations is not None:
+            self.evaluations.forget(self.epochs.unfinished_evaluations())
+
     def is_ours(self, name: str) -> bool:
         """Whether a series is ours to record: not if the function records it itself."""
         if name not in self._ours and not self.run.has_metric(name):
