@@ -514,6 +514,31 @@ def test_closing_early_is_finished_with_a_tag(captured: list[MemoryRun]) -> None
     assert len(series(captured[0], "train_loss")) == 3
 
 
+def test_a_generator_that_is_still_held_when_the_run_ends_was_stopped_early() -> None:
+    @track_training
+    def train(model, loader, criterion, epochs):
+        for _ in range(epochs):
+            with torch.no_grad():
+                for x, y in loader:
+                    criterion(model(x), y)
+            yield {}
+
+    model, _, loader, _ = make()
+    with overt.testing.captured_runs() as captured:
+        kept = train(model, loader, torch.nn.CrossEntropyLoss(), 10)
+        for _ in range(2):
+            next(kept)
+    (run,) = captured
+    assert run.status == "FINISHED"
+    assert run.tags["stopped_early"] == "true"
+    assert set(run.models) == {"model"}
+    assert "val_confusion_matrix.json" in run.artifacts
+    n_records = len(run.history), len(run.tags)
+    kept.close()
+    assert (len(run.history), len(run.tags)) == n_records
+    assert not model._forward_pre_hooks
+
+
 def test_an_error_in_a_generator_fails_the_run(captured: list[MemoryRun]) -> None:
     @track_training
     def train():

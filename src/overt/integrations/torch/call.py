@@ -6,6 +6,7 @@ what comes out.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -63,6 +64,7 @@ class Call:
         self._training: Training
         self._cleanup = ExitStack()
         self._count = self._n_epochs = 0
+        self._is_waiting = False
 
     def make(self) -> Any:
         """Call a function."""
@@ -82,6 +84,8 @@ class Call:
         self._begin()
         inner = self._function(*self._arguments.args, **self._arguments.kwargs)
         resume: Callable[[], Any] = partial(next, inner)
+        abandon = weakref.WeakMethod(self._abandon)  # alive while the generator is
+        self._run.call_at_end(lambda run: (known := abandon()) and known())
         while True:
             try:
                 with self._active():
@@ -94,6 +98,7 @@ class Call:
                 self._fail(error)
                 raise
             self._yielded(item)
+            self._is_waiting = True
             try:
                 resume = partial(inner.send, (yield _unwrapped(item)))
             except GeneratorExit:
@@ -101,6 +106,8 @@ class Call:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever the caller throws in, the function gets
                 resume = partial(inner.throw, error)
+            finally:
+                self._is_waiting = False
 
     # -- before and after ----------------------------------------------------------------------------------------------
 
@@ -358,9 +365,25 @@ class Call:
         except BaseException as error:
             self._fail(error)
             raise
+        if self._run.status == "RUNNING":
+            self._set_stopped_early()
+            self._succeed(None)
+        else:
+            self._cleanup.close()
+
+    def _abandon(self) -> None:
+        """The run has ended: if the caller still holds the generator then, this is all that there was."""
+        if not self._is_waiting or self._run.is_null:
+            return
+        if self._run.status == "FINISHED":
+            self._set_stopped_early()
+        if self._options.log_model:
+            self._training.save_later(self._observed, None)
+        self._training.conclude()
+
+    def _set_stopped_early(self) -> None:
         with recorded_part(self._run, "tags"):
             self._run.set_tag("stopped_early", "true")
-        self._succeed(None)
 
 
 def _unwrapped(result: Any) -> Any:
