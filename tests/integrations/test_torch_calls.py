@@ -345,7 +345,7 @@ def test_configurations_are_flattened_bare_and_with_the_arguments_name_on_collis
     assert captured_params["args.lr"] == "0.2"
     assert captured_params["layers"] == "[8, 8]"
     assert captured_params["batch"] == "4"
-    assert (captured_params["seed"], captured_params["seed.seed"]) == ("1", "7")
+    assert (captured_params["seed"], captured_params["config.seed"]) == ("7", "1")
     assert captured_params["rest"] == "(1, 2)"
     assert captured_params["device"] == "cpu"
     assert captured_params["deep.a"] == "1"
