@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,6 +23,7 @@ from overt.errors import ConfigurationError
 from overt.stores.memory import MemoryRun, MemoryStore
 
 torch = pytest.importorskip("torch")
+numpy = pytest.importorskip("numpy")
 pytest.importorskip("wrapt")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
@@ -415,6 +416,39 @@ def test_lists_are_series_of_epochs(captured: list[MemoryRun], returned: Any) ->
     assert series(captured[0], "val_loss") == [(0, 0.75), (1, 0.5)]
 
 
+@dataclass
+class Outcome:
+    accuracy: float = 0.5
+    best: dict[str, float] = field(default_factory=lambda: {"loss": 0.25})
+
+
+class Scores(NamedTuple):
+    accuracy: float = 0.5
+    best: dict[str, Any] = {"loss": numpy.float32(0.25)}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("returned", [{"accuracy": 0.5, "best": {"loss": torch.tensor([0.25])}}, Outcome(), Scores()])
+def test_what_has_a_name_is_recorded_however_deep(captured: list[MemoryRun], returned: Any) -> None:
+    track_training(lambda: (returned, "more"))()
+    assert captured[0].metrics == {"accuracy": 0.5, "best.loss": 0.25}
+
+
+def test_an_array_with_a_value_for_each_epoch_is_a_series(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, loader, criterion, optimizer, epochs):
+        for _ in range(epochs):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+        return {"a": numpy.array([0.5, 0.25]), "b": torch.tensor([1, 2]), "c": [None, 3.0], "preds": torch.ones(9)}
+
+    model, loader, _, optimizer = make()
+    train(model, loader, torch.nn.CrossEntropyLoss(), optimizer, 2)
+    (run,) = captured
+    assert [series(run, name) for name in "abc"] == [[(0, 0.5), (1, 0.25)], [(0, 1.0), (1, 2.0)], [(1, 3.0)]]
+    assert "preds" not in run.metrics
+
+
 def test_another_value_than_the_one_measured_is_kept_beside_it(captured: list[MemoryRun]) -> None:
     model = torch.nn.Linear(2, 1)
     loader = DataLoader(TensorDataset(torch.ones(3, 2), torch.ones(3, 1)), 2)
@@ -478,6 +512,17 @@ def test_each_yield_is_an_epoch_recorded_before_the_next_is_begun(captured: list
     assert series(captured[0], "train_loss") == [(0, 1.0), (1, 0.5)]
     assert captured[0].status == "FINISHED"
     assert "stopped_early" not in captured[0].tags
+
+
+def test_numbers_that_are_yielded_without_a_name_are_said_not_to_be_recorded(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train():
+        for epoch in range(2):
+            yield epoch, 0.5
+
+    with pytest.warns(overt.OvertWarning, match=r"train\(\) yields numbers without names") as told:
+        assert list(train()) == [(0, 0.5), (1, 0.5)]
+    assert len(told) == 1
 
 
 def test_what_is_yielded_may_say_of_which_epoch_it_is(captured: list[MemoryRun]) -> None:

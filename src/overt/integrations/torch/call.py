@@ -30,7 +30,7 @@ from overt.integrations.torch.observers import (
     real_of,
 )
 from overt.integrations.torch.options import Options
-from overt.integrations.torch.outcome import module_in, own_epoch, points_of, points_of_epoch
+from overt.integrations.torch.outcome import fields_of, has_numbers, module_in, own_epoch, points_of, points_of_epoch
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -349,12 +349,18 @@ class Call:
         session = self._training.session
         if self._run.is_null:
             return
-        session.close_epoch(own_epoch(item) if isinstance(item, Mapping) else None)
+        fields = fields_of(item)
+        session.close_epoch(own_epoch(fields) if fields is not None else None)
         with recorded_part(self._run, "yielded values"):
             session.epochs.index = max(session.epochs.index, self._training.n_yielded)
             self._training.n_yielded = session.epochs.index + 1
-            if isinstance(item, Mapping):
-                self._report(points_of_epoch(item, epoch=session.epochs.index))
+            if fields is not None:
+                self._report(points_of_epoch(fields, epoch=session.epochs.index))
+            elif has_numbers(item):
+                self._run.warn(
+                    f"{self._name}() yields numbers without names, which run {self._run.name} does not record: "
+                    'yield {"train_loss": …} for each epoch'
+                )
             session.epochs.begin()
 
     def _close(self, inner: Generator[Any, Any, Any]) -> None:
