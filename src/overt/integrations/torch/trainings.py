@@ -29,6 +29,7 @@ from overt.models.torch import torch_model
 from overt.records import Status
 from overt.resuming import run_key_of
 from overt.run import Run, current_run, find_run
+from overt.tracker import Tracker, run_around
 
 _NUMBERS_OF_EPOCHS = frozenset("epochs n_epochs num_epochs max_epochs nb_epochs number_of_epochs total_epochs".split())
 
@@ -226,21 +227,23 @@ def training_for(
     epoch : int or None
         The number that the caller gives the epoch.
     """
-    current = current_run()
     run = options.run or given
+    around = run is None and options.parent is None
+    current = run_around(options.tracker or Tracker()) if around else current_run()
     if run is None and current is not None and options.parent is None and options.run_name is None:
         run = current if current.status == "RUNNING" and not observed.models else None
     with _lock:
         _forget_the_ended()
-        reachable = [known for known in _trainings.values() if _is_reachable(known, current)]
+        going = list(_trainings.values())
     training = None
     if run is None:
+        reachable = (known for known in going if _is_reachable(known, current))
         going_on = [known for known in reachable if known.goes_on_in(function, observed, epoch)]
         going_on.sort(key=lambda known: known.has_optimizer_of(observed))  # else the last one
         training = going_on[-1] if going_on else None
     if training is None:
         training = _new_training(function, options, run, params)
-    for known in reachable:
+    for known in going:
         if known.gives_way_to(training, function, observed):
             with recorded_part(known.run, "ending"):
                 known.end()
