@@ -871,6 +871,27 @@ def test_an_optimizer_of_each_epoch_goes_on_with_the_one_before(captured: list[M
     assert not [name for name in run.metrics if "optimizer" in name]
 
 
+def test_an_evaluation_of_a_model_that_was_loaded_anew_is_said_once_to_be_a_run_of_its_own(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def check(model, loader, criterion):
+        with torch.no_grad():
+            for x, y in loader:
+                criterion(model(x), y)
+
+    model, loader, test_loader, optimizer = make()
+    check(model, test_loader, torch.nn.CrossEntropyLoss())  # before any training there is nothing to say
+    train_epoch(None, model, "cpu", loader, optimizer, 0)
+    check(model, test_loader, torch.nn.CrossEntropyLoss())
+    best, *_ = make()
+    best.load_state_dict(model.state_dict())
+    with pytest.warns(overt.OvertWarning, match=r"check\(\) evaluated a model that no call has trained"):
+        check(best, test_loader, torch.nn.CrossEntropyLoss())
+    check(best, test_loader, torch.nn.CrossEntropyLoss())  # said already: a second warning would fail the test
+    assert len(captured) == 4
+
+
 def test_epochs_that_begin_again_with_another_optimizer_are_another_run(captured: list[MemoryRun]) -> None:
     model, loader, _, optimizer = make()
     train_epoch(None, model, "cpu", loader, optimizer, 0)

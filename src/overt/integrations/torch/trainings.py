@@ -160,6 +160,7 @@ class Training:
         self.is_over = self.is_left_open and self.is_owned
         if status == "FINISHED":
             self.conclude()
+            self._say_if_alone()
         if self.is_owned and status != "RUNNING":
             self.run.finish(status)
             self.run.seal()
@@ -177,6 +178,17 @@ class Training:
             for name, model in models.items():
                 self._save("model" if len(models) == 1 else name, name, model)
         session.batches.clear()
+
+    def _say_if_alone(self) -> None:
+        """Say of evaluations that are a run of their own, where the function evaluates a training as well, why so."""
+        others = [other for other in list(_trainings.values()) if other.trained]
+        known = next((name for other in others for name in self.functions if name in other.functions), None)
+        if known is not None and self.is_owned and not self.trained:
+            self.run.warn(
+                f"{known}() evaluated a model that no call has trained: such a call is a run of its own. To have it in "
+                "that of a training, load the weights into the model that was trained, or give the function an "
+                "argument called run, and in it the training's run_"
+            )
 
     def _save(self, saved_as: str, name: str, model: torch.nn.Module) -> None:
         run = self.run
