@@ -18,7 +18,7 @@ EPOCHS = 12
 
 
 @track_training(experiment="digits", run_name="digits-explicit")
-def train(run, model, train_loader, val_loader, optimizer, epochs):
+def train(model, train_loader, val_loader, optimizer, epochs, run=None):
     """Train with a penalty on the weights, which no observer of the loss could know of."""
     for epoch in run.epochs(epochs):
         model.train()
@@ -45,12 +45,12 @@ def main() -> None:
     images, labels = torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     train(
-        model=model,  # run is filled in
+        model=model,
         train_loader=DataLoader(TensorDataset(images[:1400], labels[:1400]), batch_size=64, shuffle=True),
         val_loader=DataLoader(TensorDataset(images[1400:], labels[1400:]), batch_size=256),
         optimizer=torch.optim.Adam(model.parameters(), lr=3e-3),
         epochs=EPOCHS,
-    )
+    )  # run is filled in
 
     run = train.run_
     print()

@@ -139,6 +139,8 @@ class Loops:
 
     def batches(self, run: Recorder, loader: Iterable[T]) -> Iterable[T]:
         """See :meth:`overt.Run.batches`."""
+        if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+            raise RecordError(f"batches: `loader` must be a DataLoader or the like (got {loader!r})")
         return Batches(loader, lambda: self._is_shown(run), self.latest)
 
     def latest(self) -> dict[str, float]:
@@ -275,7 +277,8 @@ def to_count(count: object) -> int:
         with suppress(TypeError):
             whole = operator.index(count)  # type: ignore[arg-type]
     if whole < 0:
-        raise RecordError(f"epochs: the number of epochs must be a whole number from 0 up (got {count!r})")
+        hint = f": epochs count from 0, so say run.epochs({len(count)})" if isinstance(count, range) else ""
+        raise RecordError(f"epochs: the number of epochs must be a whole number from 0 up (got {count!r}){hint}")
     return whole
 
 

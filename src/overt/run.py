@@ -449,6 +449,11 @@ class Run:
 
         Nothing is recorded of it. Where :meth:`epochs` shows how far it has come, this does too; elsewhere it costs
         nothing.
+
+        Raises
+        ------
+        RecordError
+            When ``loader`` is nothing to go through.
         """
         return self.loops.batches(self, loader)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import gc
 import inspect
+import io
 import pickle
 import sys
+import threading
+import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,6 +23,7 @@ from overt.errors import ConfigurationError
 from overt.stores.memory import MemoryRun, MemoryStore
 
 torch = pytest.importorskip("torch")
+numpy = pytest.importorskip("numpy")
 pytest.importorskip("wrapt")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
@@ -29,6 +35,10 @@ from overt.integrations.torch.decorator import track_training  # noqa: E402
 def captured() -> Iterator[list[MemoryRun]]:
     with overt.testing.captured_runs() as runs:
         yield runs
+
+
+def saved(run: MemoryRun) -> Any:
+    return torch.load(io.BytesIO(run.artifacts["model/data/model.pth"]), weights_only=False)
 
 
 def series(run: MemoryRun, name: str) -> list[tuple[int, float]]:
@@ -293,7 +303,7 @@ def test_trouble_with_recording_never_reaches_the_function(captured: list[Memory
     assert captured[0].status == "FINISHED"
     assert {name for name in captured[0].tags if name.startswith("overt.not_recorded")} >= {
         "overt.not_recorded.arguments",
-        "overt.not_recorded.observers",
+        "overt.not_recorded.observer_criterion",
         "overt.not_recorded.returned_values",
         "overt.not_recorded.model",
     }
@@ -336,7 +346,7 @@ def test_configurations_are_flattened_bare_and_with_the_arguments_name_on_collis
     assert captured_params["args.lr"] == "0.2"
     assert captured_params["layers"] == "[8, 8]"
     assert captured_params["batch"] == "4"
-    assert (captured_params["seed"], captured_params["seed.seed"]) == ("1", "7")
+    assert (captured_params["seed"], captured_params["config.seed"]) == ("7", "1")
     assert captured_params["rest"] == "(1, 2)"
     assert captured_params["device"] == "cpu"
     assert captured_params["deep.a"] == "1"
@@ -406,6 +416,39 @@ def test_lists_are_series_of_epochs(captured: list[MemoryRun], returned: Any) ->
     assert series(captured[0], "val_loss") == [(0, 0.75), (1, 0.5)]
 
 
+@dataclass
+class Outcome:
+    accuracy: float = 0.5
+    best: dict[str, float] = field(default_factory=lambda: {"loss": 0.25})
+
+
+class Scores(NamedTuple):
+    accuracy: float = 0.5
+    best: dict[str, Any] = {"loss": numpy.float32(0.25)}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("returned", [{"accuracy": 0.5, "best": {"loss": torch.tensor([0.25])}}, Outcome(), Scores()])
+def test_what_has_a_name_is_recorded_however_deep(captured: list[MemoryRun], returned: Any) -> None:
+    track_training(lambda: (returned, "more"))()
+    assert captured[0].metrics == {"accuracy": 0.5, "best.loss": 0.25}
+
+
+def test_an_array_with_a_value_for_each_epoch_is_a_series(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, loader, criterion, optimizer, epochs):
+        for _ in range(epochs):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+        return {"a": numpy.array([0.5, 0.25]), "b": torch.tensor([1, 2]), "c": [None, 3.0], "preds": torch.ones(9)}
+
+    model, loader, _, optimizer = make()
+    train(model, loader, torch.nn.CrossEntropyLoss(), optimizer, 2)
+    (run,) = captured
+    assert [series(run, name) for name in "abc"] == [[(0, 0.5), (1, 0.25)], [(0, 1.0), (1, 2.0)], [(1, 3.0)]]
+    assert "preds" not in run.metrics
+
+
 def test_another_value_than_the_one_measured_is_kept_beside_it(captured: list[MemoryRun]) -> None:
     model = torch.nn.Linear(2, 1)
     loader = DataLoader(TensorDataset(torch.ones(3, 2), torch.ones(3, 1)), 2)
@@ -471,6 +514,17 @@ def test_each_yield_is_an_epoch_recorded_before_the_next_is_begun(captured: list
     assert "stopped_early" not in captured[0].tags
 
 
+def test_numbers_that_are_yielded_without_a_name_are_said_not_to_be_recorded(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train():
+        for epoch in range(2):
+            yield epoch, 0.5
+
+    with pytest.warns(overt.OvertWarning, match=r"train\(\) yields numbers without names") as told:
+        assert list(train()) == [(0, 0.5), (1, 0.5)]
+    assert len(told) == 1
+
+
 def test_what_is_yielded_may_say_of_which_epoch_it_is(captured: list[MemoryRun]) -> None:
     @track_training
     def train():
@@ -503,6 +557,31 @@ def test_closing_early_is_finished_with_a_tag(captured: list[MemoryRun]) -> None
     assert captured[0].status == "FINISHED"
     assert captured[0].tags["stopped_early"] == "true"
     assert len(series(captured[0], "train_loss")) == 3
+
+
+def test_a_generator_that_is_still_held_when_the_run_ends_was_stopped_early() -> None:
+    @track_training
+    def train(model, loader, criterion, epochs):
+        for _ in range(epochs):
+            with torch.no_grad():
+                for x, y in loader:
+                    criterion(model(x), y)
+            yield {}
+
+    model, _, loader, _ = make()
+    with overt.testing.captured_runs() as captured:
+        kept = train(model, loader, torch.nn.CrossEntropyLoss(), 10)
+        for _ in range(2):
+            next(kept)
+    (run,) = captured
+    assert run.status == "FINISHED"
+    assert run.tags["stopped_early"] == "true"
+    assert set(run.models) == {"model"}
+    assert "val_confusion_matrix.json" in run.artifacts
+    n_records = len(run.history), len(run.tags)
+    kept.close()
+    assert (len(run.history), len(run.tags)) == n_records
+    assert not model._forward_pre_hooks
 
 
 def test_an_error_in_a_generator_fails_the_run(captured: list[MemoryRun]) -> None:
@@ -738,14 +817,153 @@ def test_calls_without_an_epoch_are_counted(captured: list[MemoryRun]) -> None:
     assert [step for step, _ in series(run, "val_loss")] == [0, 1, 2]
 
 
-def test_another_model_or_another_optimizer_is_another_run(captured: list[MemoryRun]) -> None:
+def test_models_that_take_turns_are_a_run_each(captured: list[MemoryRun]) -> None:
+    members = [make() for _ in range(2)]
+    for epoch in range(3):
+        for model, loader, test_loader, optimizer in members:
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+            evaluate(model, "cpu", test_loader)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4), (2, 4)]] * 2
+    assert [run.status for run in captured] == ["RUNNING", "RUNNING"]
+
+
+def test_models_one_after_the_other_each_end_with_their_own_model_and_report(captured: list[MemoryRun]) -> None:
+    trained, weights = [], []
+    for _ in range(3):
+        model, loader, test_loader, optimizer = make()
+        for epoch in range(2):
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+            evaluate(model, "cpu", test_loader)
+        trained.append(model)
+        weights.append(model.weight.detach().clone())
+    assert [run.status for run in captured] == ["FINISHED", "FINISHED", "RUNNING"]
+    for run, weight in zip(captured[:2], weights, strict=False):
+        assert torch.equal(saved(run).weight, weight)
+        assert "val_confusion_matrix.json" in run.artifacts
+        assert series(run, "n_steps") == [(0, 4), (1, 4)]
+    evaluate(trained[0], "cpu", test_loader)  # the best of them once more: of the run that has trained it
+    assert len(captured) == 3
+    assert captured[0].status == "FINISHED"
+    assert series(captured[0], "right")[2:] == [(1, captured[0].metrics["right"])]
+
+
+def test_a_model_that_was_trained_is_held_no_longer_than_its_training(captured: list[MemoryRun]) -> None:
+    known = []
+    for _ in range(3):
+        model, loader, _, optimizer = make()
+        known.append(weakref.ref(model))
+        for epoch in range(2):
+            train_epoch(None, model, "cpu", loader, optimizer, epoch)
+    del model, optimizer
+    gc.collect()
+    assert [model() is None for model in known] == [True, True, False]
+
+
+def test_an_optimizer_of_each_epoch_goes_on_with_the_one_before(captured: list[MemoryRun]) -> None:
+    model, loader, test_loader, _ = make()
+    for epoch in range(3):
+        train_epoch(None, model, "cpu", loader, torch.optim.SGD(model.parameters(), 0.5 ** (epoch + 1)), epoch)
+        evaluate(model, "cpu", test_loader)
+    (run,) = captured
+    assert series(run, "lr") == [(0, 0.5), (1, 0.25), (2, 0.125)]
+    assert series(run, "n_steps") == [(0, 4), (1, 4), (2, 4)]
+    assert [step for step, _ in series(run, "val_loss")] == [0, 1, 2]
+    assert not [name for name in run.metrics if "optimizer" in name]
+
+
+def test_an_evaluation_of_a_model_that_was_loaded_anew_is_said_once_to_be_a_run_of_its_own(
+    captured: list[MemoryRun],
+) -> None:
+    @track_training
+    def check(model, loader, criterion):
+        with torch.no_grad():
+            for x, y in loader:
+                criterion(model(x), y)
+
+    model, loader, test_loader, optimizer = make()
+    check(model, test_loader, torch.nn.CrossEntropyLoss())  # before any training there is nothing to say
+    train_epoch(None, model, "cpu", loader, optimizer, 0)
+    check(model, test_loader, torch.nn.CrossEntropyLoss())
+    best, *_ = make()
+    best.load_state_dict(model.state_dict())
+    with pytest.warns(overt.OvertWarning, match=r"check\(\) evaluated a model that no call has trained"):
+        check(best, test_loader, torch.nn.CrossEntropyLoss())
+    check(best, test_loader, torch.nn.CrossEntropyLoss())  # said already: a second warning would fail the test
+    assert len(captured) == 4
+
+
+def test_epochs_that_begin_again_with_another_optimizer_are_another_run(captured: list[MemoryRun]) -> None:
     model, loader, _, optimizer = make()
     train_epoch(None, model, "cpu", loader, optimizer, 0)
-    train_epoch(None, model, "cpu", loader, torch.optim.SGD(model.parameters(), 0.2), 0)
-    other_model, other_loader, _, other_optimizer = make()
-    train_epoch(None, other_model, "cpu", other_loader, other_optimizer, 0)
-    train_epoch(None, model, "cpu", loader, optimizer, 1)
-    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4)], [(0, 4)]]
+    weight = model.weight.detach().clone()
+    second = torch.optim.SGD(model.parameters(), 0.2)
+    for epoch in range(2):
+        train_epoch(None, model, "cpu", loader, second, epoch)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4)], [(0, 4), (1, 4)]]
+    assert torch.equal(saved(captured[0]).weight, weight)  # not as the second has left it
+
+
+def test_another_function_with_another_optimizer_is_another_run(captured: list[MemoryRun]) -> None:
+    @track_training
+    def finetune(model, loader, criterion, optimizer, epochs):
+        for _ in range(epochs):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+
+    model, loader, _, optimizer = make()
+    train_epoch(None, model, "cpu", loader, optimizer, 0)
+    weight = model.weight.detach().clone()
+    finetune(model, loader, torch.nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.2), 2)
+    assert [run.status for run in captured] == ["FINISHED", "FINISHED"]
+    assert torch.equal(saved(captured[0]).weight, weight)
+
+
+def test_trainings_of_other_threads_go_on(captured: list[MemoryRun]) -> None:
+    mine, others = make(), make()
+    train_epoch(None, mine[0], "cpu", mine[1], mine[3], 0)
+
+    def work() -> None:
+        for epoch in range(3):
+            train_epoch(None, others[0], "cpu", others[1], others[3], epoch)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    train_epoch(None, mine[0], "cpu", mine[1], mine[3], 1)
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4), (1, 4), (2, 4)]]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("later")])
+def test_trainings_in_a_run_end_with_it(captured: list[MemoryRun], error: Exception | None) -> None:
+    with contextlib.suppress(ValueError), overt.start_run("folds"):
+        for _ in range(3):
+            model, loader, test_loader, optimizer = make()
+            for epoch in range(2):
+                train_epoch(None, model, "cpu", loader, optimizer, epoch)
+                evaluate(model, "cpu", test_loader)
+        if error is not None:
+            raise error
+    last = "FINISHED" if error is None else "FAILED"
+    assert [run.status for run in captured] == [last, "FINISHED", last]
+    assert [bool(run.models) for run in captured] == [True, True, error is None]
+    assert all("val_confusion_matrix.json" in run.artifacts for run in captured)
+
+
+def test_captured_runs_end_with_the_block_as_with_a_script() -> None:
+    with overt.testing.captured_runs() as captured:
+        model, loader, test_loader, optimizer = make()
+        train_epoch(None, model, "cpu", loader, optimizer, 0)
+        evaluate(model, "cpu", test_loader)
+    (run,) = captured
+    assert run.status == "FINISHED"
+    assert torch.equal(saved(run).weight, model.weight)
+    assert "val_confusion_matrix.json" in run.artifacts
+    with contextlib.suppress(ValueError), overt.testing.captured_runs() as captured:
+        train_epoch(None, model, "cpu", loader, optimizer, 0)
+        raise ValueError("later")
+    assert captured[0].status == "FAILED"
+    assert captured[0].tags["overt.error"] == "ValueError: later"
 
 
 def test_a_call_that_fails_ends_the_run_of_its_epochs(captured: list[MemoryRun]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -1344,3 +1345,57 @@ def test_an_epoch_of_the_run_is_one_epoch_however_often_it_goes_through_its_load
     assert [step for step, _ in series(run, "epoch_seconds")] == [0, 1, 2]
     assert series(run, "n_steps") == [(0, 14), (1, 14), (2, 14), (3, 14)]
     assert run.tags["stopped_early"] == "true"
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.BCELoss(), torch.nn.BCEWithLogitsLoss(), torch.nn.MSELoss()])
+def test_a_reconstruction_is_no_classification_and_no_regression_of_each_pixel(
+    captured: list[MemoryRun], criterion: Any
+) -> None:
+    @track_training(log_model=False)
+    def train(model, criterion, optimizer, train_loader, val_loader, epochs):
+        for (x,) in train_loader:
+            criterion(model(x), x).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for (x,) in val_loader:
+                criterion(model(x), x)
+
+    loader, other = (DataLoader(TensorDataset(torch.rand(20, 25)), 10) for _ in range(2))
+    model = torch.nn.Sequential(torch.nn.Linear(25, 25), torch.nn.Sigmoid())
+    train(model, criterion, torch.optim.SGD(model.parameters(), 0.1), loader, other, 1)
+    (run,) = captured
+    expected = {"train_loss", "train_loss_step", "val_loss", "epoch_seconds", "n_steps", "samples_per_second", "lr"}
+    assert set(run.metrics) == expected
+    assert set(run.artifacts) == {"model_summary.txt"}
+
+
+@pytest.mark.parametrize("fails_in", ["training", "evaluation"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_training_that_fails_has_the_report_of_its_last_whole_evaluation(
+    captured: list[MemoryRun], fails_in: str, *, is_nested: bool
+) -> None:
+    @track_training
+    def train(model, criterion, optimizer, train_loader, val_loader, epochs):
+        for epoch in range(epochs):
+            for x, y in train_loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+                if epoch == 1 and fails_in == "training":
+                    raise ValueError("now")
+            with torch.no_grad():
+                for x, y in val_loader:
+                    criterion(model(x), y)
+                    if epoch == 0 and fails_in == "evaluation":
+                        raise ValueError("now")
+
+    X = torch.randn(20, 4)
+    loader, other = (DataLoader(TensorDataset(X, (X[:, 0] > 0).long()), 5) for _ in range(2))
+    model = torch.nn.Linear(4, 2)
+    around = overt.start_run("mine") if is_nested else contextlib.nullcontext()
+    with pytest.raises(ValueError, match="now"), around:
+        train(model, torch.nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.1), loader, other, 3)
+    (run,) = captured
+    assert run.status == "FAILED"
+    assert run.models == {}
+    assert ("val_confusion_matrix.json" in run.artifacts) == (fails_in == "training")
+    assert ("val_f1_score" in run.metrics) == (fails_in == "training")

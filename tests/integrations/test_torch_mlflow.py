@@ -135,3 +135,47 @@ def test_a_loop_arrives_and_models_of_a_class_of_main_load_without_overt(sqlite_
     assert values == trained["metrics"]
     artifacts = {path.name for path in (tmp_path / "mlruns").rglob("*")}
     assert {"val_confusion_matrix.png", "val_classification_report.json", "model_summary.txt"} <= artifacts
+
+
+IN_ONES_OWN_RUN = """
+    import mlflow
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+    from overt.integrations.torch.decorator import track_training
+
+
+    @track_training
+    def train(model, loader, criterion, optimizer):
+        for x, y in loader:
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+
+    @track_training
+    def test(model, loader, criterion):
+        with torch.no_grad():
+            for x, y in loader:
+                criterion(model(x), y)
+
+
+    mlflow.set_experiment("mine")
+    loaders = [DataLoader(TensorDataset(torch.randn(9, 4), torch.zeros(9).long()), 3) for _ in range(2)]
+    with mlflow.start_run(run_name="mine"):
+        model = torch.nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(3):
+            train(model, loaders[0], torch.nn.CrossEntropyLoss(), optimizer)
+            test(model, loaders[1], torch.nn.CrossEntropyLoss())
+"""
+
+
+@pytest.mark.timeout(180)
+def test_calls_of_one_epoch_in_ones_own_mlflow_run_are_all_of_that_run(
+    sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
+    script(IN_ONES_OWN_RUN, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert connection.execute("SELECT name, status FROM runs").fetchall() == [("mine", "FINISHED")]
+        points = connection.execute("SELECT key, step FROM metrics WHERE key IN ('n_steps', 'val_accuracy')").fetchall()
+    assert sorted(points) == [(name, step) for name in ("n_steps", "val_accuracy") for step in range(3)]

@@ -409,3 +409,31 @@ def test_a_call_leaves_every_attribute_of_torch_as_it_was(captured: list[MemoryR
 
     track_training(train)(*parts)
     assert snapshot() == during[0] == before
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_what_torch_jit_has_compiled_is_observed_as_far_as_it_can_be(captured: list[MemoryRun]) -> None:
+    model, loader, criterion, optimizer = make()
+    track_training(loop)(model, loader, torch.jit.script(criterion), optimizer)
+    (run,) = captured
+    assert [step for step, _ in series(run, "train_loss")] == [0, 1]
+    assert len(series(run, "train_loss_step")) == 8
+    assert set(run.models) == {"model"}
+
+    scripted = torch.jit.script(torch.nn.Linear(4, 2))
+    with pytest.warns(overt.errors.OvertWarning, match=r"model of run .*torch\.jit has compiled it"):
+        track_training(loop)(scripted, loader, criterion, torch.optim.SGD(scripted.parameters(), 0.1))
+    assert [name for name in captured[1].tags if name.startswith("overt.not_recorded")] == ["overt.not_recorded.model"]
+    assert captured[1].metrics["samples_per_second"] > 0
+    assert captured[1].models == {}
+
+
+def test_an_object_that_refuses_its_hook_keeps_no_other_from_theirs(captured: list[MemoryRun]) -> None:
+    class Closed(torch.optim.SGD):
+        def register_step_post_hook(self, hook: Any) -> Any:
+            raise RuntimeError("not here")
+
+    model, loader, criterion, _ = make()
+    with pytest.warns(overt.errors.OvertWarning, match="observer optimizer of run .* could not be recorded"):
+        track_training(loop)(model, loader, criterion, Closed(model.parameters(), 0.1))
+    assert [step for step, _ in series(captured[0], "train_loss")] == [0, 1]

@@ -60,7 +60,14 @@ def trained_too(lr: float) -> str:
     return ""
 
 
+@overt.track_training
+def trained_explicitly(lr: float, run: overt.Run | None = None) -> float:
+    assert run is not None
+    return lr
+
+
 assert_type(trained(0.1), int)
+assert_type(trained_explicitly(0.1), float)
 assert_type(trained_too(0.1), str)
 
 

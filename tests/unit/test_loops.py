@@ -119,6 +119,17 @@ def test_what_is_no_number_of_epochs_is_refused_by_the_call(run: Run, count: Any
         run.epochs(count)
 
 
+def test_a_range_of_epochs_is_told_how_many_to_ask_for(run: Run) -> None:
+    with pytest.raises(RecordError, match=r"got range\(1, 3\)\): epochs count from 0, so say run\.epochs\(2\)"):
+        run.epochs(range(1, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("either_way")
+def test_what_cannot_be_gone_through_is_refused_by_the_call(run: Run) -> None:
+    with pytest.raises(RecordError, match=r"batches: `loader` must be a DataLoader or the like \(got 5\)"):
+        run.batches(5)  # type: ignore[arg-type]
+
+
 def test_a_run_that_is_nowhere_has_loops_too(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setattr(loops, "is_shown", lambda: True)
     monkeypatch.setenv("OVERT_DISABLED", "1")

@@ -32,6 +32,7 @@ _MEANINGS: Mapping[str, Meaning] = {
     "HuberLoss": "preds",
     "huber_loss": "preds",
 }
+_MOST_VALUES_OF_A_ROW = 20  # of a regression that nobody has asked for: a report has three metrics for each
 _OF_ONE_CLASS = frozenset(["CrossEntropyLoss", "cross_entropy"])  # that take probabilities of classes as targets too
 
 
@@ -56,6 +57,12 @@ class Given:
         """Whether there is one row for each sample: pixels, tokens and single values are none."""
         shapes = tuple(self.outputs.shape), tuple(self.targets.shape)
         return all(1 <= len(shape) <= 2 for shape in shapes) and shapes[0][0] == shapes[1][0]
+
+    @property
+    def are_for_a_report(self) -> bool:
+        """Whether there are rows, and not such that are a reconstruction of what a model was given."""
+        is_reconstruction = self.meaning == "preds" and self.outputs.shape[-1] > _MOST_VALUES_OF_A_ROW
+        return self.are_rows and not (self.outputs.ndim == 2 and is_reconstruction)
 
 
 def given_to(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given | None:

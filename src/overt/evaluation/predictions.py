@@ -128,6 +128,12 @@ class ReadPredictions:
     meaning: Meaning
     n_seen: int
 
+    @property
+    def can_be_true(self) -> bool:
+        """Whether targets are classes where a loss takes them for it: a reconstruction is trained on shades of grey."""
+        is_between = self.meaning != "preds" and self.targets.dtype.kind == "f"
+        return not is_between or bool(np.all(self.targets == np.rint(self.targets)))
+
     @staticmethod
     def join(parts: Iterable[ReadPredictions | None]) -> ReadPredictions | None:
         """One from many; those that are None saw nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from overt.journal.codec import decode
 from overt.journal.series import Series
 from overt.links import null_run
 from overt.records import Attempt, Blob, Figure, Record, Row, RunEnd, RunSpec, SegmentHead
-from overt.run import Run
+from overt.run import Run, status_of
 from overt.say import users_line
 from overt.stores.memory import MemoryRun, MemoryStore
 
@@ -36,6 +37,8 @@ def captured_runs() -> Iterator[list[MemoryRun]]:
 
     Worker processes that the block starts (``n_jobs=2``) are processes of their own and record as they are configured:
     in a test, let them fit in this one (``n_jobs=1``), or switch them off with ``OVERT_DISABLED=1``.
+
+    Runs that are still open when the block ends are ended as they are at the end of a script.
 
     Yields
     ------
@@ -53,13 +56,20 @@ def captured_runs() -> Iterator[list[MemoryRun]]:
     """
     capture = _Capture()
     with opening.divert(capture.build):
-        yield capture.runs
+        try:
+            yield capture.runs
+        finally:
+            error = sys.exception()
+            status = status_of(error)
+            for run in capture.started:
+                run.finish(status, error=error if status == "FAILED" else None)
 
 
 class _Capture:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.runs: list[MemoryRun] = []
+        self.started: list[Run] = []
 
     def build(self, spec: RunSpec, attempt: Attempt, top_steps: Mapping[str, int]) -> Run:
         writer = _MemoryWriter(self.store, spec, attempt)
@@ -68,6 +78,7 @@ class _Capture:
             self.runs.append(captured)
         run = Run(spec, writer, link=_MemoryLink(writer), rebuild=(_rebuild, (spec,)), top_steps=top_steps)
         _captured[spec.key] = run
+        self.started.append(run)
         return run
 
 

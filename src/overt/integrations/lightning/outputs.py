@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from overt.capture.functional import LossMode, is_changed_by_modes
 from overt.evaluation.losses import Given, given_to
 from overt.evaluation.predictions import Meaning, Predictions, ReadPredictions
@@ -29,7 +27,6 @@ ADVICE = (
 )
 
 _SEVERAL = "several losses were seen in a batch: the report is of what the last one of a classification was given"
-_MAX_VALUES_OF_A_ROW = 20  # of a regression that nobody has asked for: a report has three metrics for each
 
 Place = tuple[str, int]
 """A stage and a data loader of it."""
@@ -107,7 +104,7 @@ class Outputs:
         return {
             loader: read
             for loader, read in found
-            if read is not None and (not self._by_losses.get(loader) or _can_be_true(read))
+            if read is not None and (not self._by_losses.get(loader) or read.can_be_true)
         }
 
     def notes(self, loader: int) -> list[str]:
@@ -117,7 +114,7 @@ class Outputs:
     def _see(self, name: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         with self._parts.guarded("predictions"):
             given = given_to(function, args, kwargs)
-            if given is None or not _is_for_a_report(given):
+            if given is None or not given.are_for_a_report:
                 return
             self._n_seen += 1
             if self._seen is None or self._seen.meaning == "preds" or given.meaning != "preds":
@@ -132,17 +129,6 @@ class Outputs:
         if self._n_seen > 1:
             self._with_several.add(loader)
         predictions.add(seen.outputs, seen.targets, meaning=seen.meaning)
-
-
-def _is_for_a_report(given: Given) -> bool:
-    is_reconstruction = given.meaning == "preds" and given.outputs.shape[-1] > _MAX_VALUES_OF_A_ROW
-    return given.are_rows and not (given.outputs.ndim == 2 and is_reconstruction)
-
-
-def _can_be_true(read: ReadPredictions) -> bool:
-    """Whether targets are classes where a loss takes them for it: a reconstruction is trained on shades of grey."""
-    is_between = read.meaning != "preds" and read.targets.dtype.kind == "f"
-    return not is_between or bool(np.all(read.targets == np.rint(read.targets)))
 
 
 def add_outputs(predictions: Predictions, outputs: Any) -> bool:

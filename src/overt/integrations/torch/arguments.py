@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.modules.loss import _Loss
 
-from overt.integrations.torch.observers import Loader, LossFunction, Watcher, is_observer
+from overt.integrations.torch.observers import Loader, LossFunction, Watcher, can_be_hooked, is_observer
 from overt.run import Run
 
 _LOSS_NAME = re.compile(
@@ -83,7 +83,7 @@ class Observed:
         for name, loader in self.loaders.items():
             yield loader, Loader(loader, name, watcher)
         for name, loss in self.losses.items():
-            if not isinstance(loss, torch.nn.Module):
+            if not can_be_hooked(loss):
                 yield loss, LossFunction(loss, name, watcher)
 
 

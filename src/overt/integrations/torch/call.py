@@ -6,6 +6,7 @@ what comes out.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from overt.guard import recorded_part
 from overt.integrations.torch.arguments import Arguments, Observed
 from overt.integrations.torch.describing import params_of, params_of_optimization
 from overt.integrations.torch.observers import (
+    can_be_hooked,
     hook_every_optimizer,
     hook_loss,
     hook_model,
@@ -28,7 +30,7 @@ from overt.integrations.torch.observers import (
     real_of,
 )
 from overt.integrations.torch.options import Options
-from overt.integrations.torch.outcome import module_in, own_epoch, points_of, points_of_epoch
+from overt.integrations.torch.outcome import fields_of, has_numbers, module_in, own_epoch, points_of, points_of_epoch
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -62,6 +64,7 @@ class Call:
         self._training: Training
         self._cleanup = ExitStack()
         self._count = self._n_epochs = 0
+        self._is_waiting = False
 
     def make(self) -> Any:
         """Call a function."""
@@ -81,6 +84,8 @@ class Call:
         self._begin()
         inner = self._function(*self._arguments.args, **self._arguments.kwargs)
         resume: Callable[[], Any] = partial(next, inner)
+        abandon = weakref.WeakMethod(self._abandon)  # alive while the generator is
+        self._run.call_at_end(lambda run: (known := abandon()) and known())
         while True:
             try:
                 with self._active():
@@ -93,6 +98,7 @@ class Call:
                 self._fail(error)
                 raise
             self._yielded(item)
+            self._is_waiting = True
             try:
                 resume = partial(inner.send, (yield _unwrapped(item)))
             except GeneratorExit:
@@ -100,6 +106,8 @@ class Call:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever the caller throws in, the function gets
                 resume = partial(inner.throw, error)
+            finally:
+                self._is_waiting = False
 
     # -- before and after ----------------------------------------------------------------------------------------------
 
@@ -115,13 +123,18 @@ class Call:
         may_checkpoint = "run" in self._arguments.names
         given = self._arguments.run
         self._training = training_for(
-            self._name, self._observed, self._options, given, params if may_checkpoint else None
+            self._name,
+            self._observed,
+            self._options,
+            given,
+            params if may_checkpoint else None,
+            self._arguments.epoch,
         )
         run = self._run
         self._remember(run)
         self._arguments.give_run(run)
         self._training.depth += 1
-        self._count = self._training.joined_by(self._name, self._observed)
+        self._count = self._training.joined_by(self._name, self._observed, self._arguments.epoch)
         if run.is_null:
             return
         self._n_epochs = -self._training.session.epochs.n_epochs
@@ -158,20 +171,27 @@ class Call:
         session, found, stack = self._training.session, self._observed, self._cleanup
         session.epochs.begin(self._arguments.epoch)
         for name, loss in found.losses.items():
-            if isinstance(loss, torch.nn.Module) and stack.enter_context(self._training.hooking(loss)):
-                stack.callback(hook_loss(loss, name, session))
+            if can_be_hooked(loss) and stack.enter_context(self._training.hooking(loss)):
+                self._put(name, partial(hook_loss, loss, name, session))
         for name, optimizer in found.optimizers.items():
             known = session.name_of_optimizer(name, optimizer)
             if stack.enter_context(self._training.hooking(optimizer)):
-                stack.callback(hook_optimizer(optimizer, known, session, is_watched_before=self._options.gradient_norm))
+                is_watched_before = self._options.gradient_norm
+                hook = partial(hook_optimizer, optimizer, known, session, is_watched_before=is_watched_before)
+                self._put(name, hook)
         if not found.optimizers and stack.enter_context(self._training.hooking(torch.optim.Optimizer)):
             session.epochs.awaits_optimizer = not session.epochs.optimizers
             stack.callback(hook_every_optimizer(self._name_of_optimizer, session))
         if self._options.log_model:
             for name, model in found.models.items():
-                if name not in session.batches:
-                    stack.callback(hook_model(model, name, session))
+                if name not in session.batches and can_be_hooked(model):
+                    self._put(name, partial(hook_model, model, name, session))
         stack.callback(self._arguments.replace(found, session))
+
+    def _put(self, name: str, hook: Callable[[], Callable[[], None]]) -> None:
+        """Observe one object until the call returns; one that cannot be keeps no other from it."""
+        with recorded_part(self._run, f"observer {name}"):
+            self._cleanup.callback(hook())
 
     def _name_of_optimizer(self, optimizer: torch.optim.Optimizer) -> str | None:
         """What an optimizer that the function has made is called; None for those of others, and of calls within."""
@@ -235,10 +255,19 @@ class Call:
     def _fail(self, error: BaseException) -> None:
         if self._run.loops.is_to_be_repeated:
             self._training.session.abandon_epoch()
+        training = self._training
+        training.session.leave_out_unfinished()
         self._leave()
-        if self._training.is_owned and self._is_outermost:
+        if not self._is_outermost:
+            return
+        if not training.is_left_open:
+            training.to_save.clear()
+        if training.is_owned:
             status = status_of(error)
             self._run.finish(status, error=error if status == "FAILED" else None)
+        if not training.is_left_open:
+            training.conclude()
+        if training.is_owned:
             self._run.seal()
 
     def _succeed(self, result: Any) -> None:
@@ -249,6 +278,8 @@ class Call:
                 run.finish()
             return
         self._n_epochs += training.session.epochs.n_epochs
+        if self._n_epochs:
+            training.trained[self._name] = training.last_call
         with recorded_part(run, "returned values"):
             self._report(points_of(result, epoch=self._epoch()))
         if self._options.log_model:
@@ -261,11 +292,8 @@ class Call:
         is_a_loop = run.loops.were_used
         if is_found_again and not is_a_loop and is_one_epoch(self._arguments.names, n_epochs=self._n_epochs):
             training.leave_open()
-        if not training.is_left_open:
-            training.conclude()
-            if training.is_owned:
-                run.finish()
-                run.seal()
+        if training.is_over or not training.is_left_open:
+            training.end()
 
     def _say_what_was_not_seen(self) -> None:
         """Where a training left nothing to record of its loss, or nothing to tell its epochs by, say what would."""
@@ -330,12 +358,18 @@ class Call:
         session = self._training.session
         if self._run.is_null:
             return
-        session.close_epoch(own_epoch(item) if isinstance(item, Mapping) else None)
+        fields = fields_of(item)
+        session.close_epoch(own_epoch(fields) if fields is not None else None)
         with recorded_part(self._run, "yielded values"):
             session.epochs.index = max(session.epochs.index, self._training.n_yielded)
             self._training.n_yielded = session.epochs.index + 1
-            if isinstance(item, Mapping):
-                self._report(points_of_epoch(item, epoch=session.epochs.index))
+            if fields is not None:
+                self._report(points_of_epoch(fields, epoch=session.epochs.index))
+            elif has_numbers(item):
+                self._run.warn(
+                    f"{self._name}() yields numbers without names, which run {self._run.name} does not record: "
+                    'yield {"train_loss": …} for each epoch'
+                )
             session.epochs.begin()
 
     def _close(self, inner: Generator[Any, Any, Any]) -> None:
@@ -346,9 +380,25 @@ class Call:
         except BaseException as error:
             self._fail(error)
             raise
+        if self._run.status == "RUNNING":
+            self._set_stopped_early()
+            self._succeed(None)
+        else:
+            self._cleanup.close()
+
+    def _abandon(self) -> None:
+        """The run has ended: if the caller still holds the generator then, this is all that there was."""
+        if not self._is_waiting or self._run.is_null:
+            return
+        if self._run.status == "FINISHED":
+            self._set_stopped_early()
+        if self._options.log_model:
+            self._training.save_later(self._observed, None)
+        self._training.conclude()
+
+    def _set_stopped_early(self) -> None:
         with recorded_part(self._run, "tags"):
             self._run.set_tag("stopped_early", "true")
-        self._succeed(None)
 
 
 def _unwrapped(result: Any) -> Any:

@@ -126,7 +126,7 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
     -----
     A call inside a run, with the model of an earlier call, records into that run: its ``epoch`` argument, else the
     number of the call, is the epoch. Outside any run, a call that is one epoch leaves its run open for the next one
-    with the same model and optimizer, until the script ends.
+    with the same model, until another training follows or the script ends.
 
     Examples
     --------

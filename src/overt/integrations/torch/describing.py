@@ -24,9 +24,12 @@ _LOADER_SETTINGS = ("batch_size", "drop_last", "num_workers")
 
 
 def params_of(given: Mapping[str, Any], observed: Observed) -> dict[str, object]:
-    """All params of a call: an argument's fields under their own names, after the argument's where that is taken."""
+    """All params of a call: an argument's fields under their own names, after the argument's where that is taken.
+
+    A plain argument has its own name in any case, wherever it stands.
+    """
     params: dict[str, object] = {}
-    for origin, found in _parts(given, observed):
+    for origin, found in sorted(_parts(given, observed), key=lambda part: list(part[1]) != [part[0]]):
         for name, value in found.items():
             if name not in params or describe(params[name]) == describe(value):
                 params[name] = value

@@ -37,6 +37,8 @@ class Pass:
         How many batches all loaders had given when it began, and with its last one.
     identity : object
         Which loader it is, under whatever name; None where that is not known.
+    is_whole : bool
+        Whether it has come to the loader's end.
     """
 
     loader: str
@@ -50,6 +52,7 @@ class Pass:
     drawn_at: int = 0
     has_trained: bool = False
     is_over: bool = False
+    is_whole: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -350,6 +353,11 @@ class Epochs:
         if self._open is not None:
             self._open.has_evaluated = True
         return name, is_new
+
+    def unfinished_evaluations(self) -> list[str]:
+        """Names of the sets whose evaluation has not come to the end of its loader, where it has one."""
+        evaluations = self._evaluations.items()
+        return [name for name, found in evaluations if found.a_pass is not None and not found.a_pass.is_whole]
 
     def close(self, index: int | None = None) -> None:
         """Tell what is known of the epoch that is going on, and of evaluations since the last was told.

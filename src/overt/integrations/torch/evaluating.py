@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from overt.evaluation.losses import given_to
-from overt.evaluation.predictions import Meaning, Predictions
-from overt.evaluation.report import Report
+from overt.evaluation.predictions import Meaning, Predictions, evaluate_predictions
 from overt.guard import recorded_part
 from overt.run import Run
 
@@ -21,35 +20,41 @@ class Evaluations:
         self._run = run
         self._class_names = class_names
         self._predictions: dict[str, Predictions] = {}
-        self._right: dict[str, list[tuple[Any, Any]]] = {}
+        self._right: dict[str, list[tuple[Any, Any, Any]]] = {}
         self._epochs: dict[str, int] = {}
 
     def add(self, name: str, loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_new: bool) -> None:
         """Keep what a loss was given, if it is known what that is; nothing is read."""
         if is_new:
-            self._predictions.pop(name, None)
-            self._right.pop(name, None)
+            self.forget([name])
         given = given_to(loss, args, kwargs)
         if given is None or given.outputs.ndim == 0:
             return
         outputs, targets, meaning = given.outputs, given.targets, given.meaning
         if (counted := _right(outputs, targets, meaning)) is not None:
             self._right.setdefault(name, []).append(counted)
-        if outputs.ndim <= 2 and targets.ndim <= 2:  # pixels and tokens: the accuracy of each, and no report
+        if given.are_for_a_report:  # of pixels and tokens: the accuracy of each
             self._predictions.setdefault(name, Predictions()).add(outputs, targets, meaning=meaning)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of the last evaluations of these sets."""
+        for name in names:
+            self._predictions.pop(name, None)
+            self._right.pop(name, None)
 
     def accuracies(self, read: Callable[[Sequence[Any]], Sequence[float]]) -> dict[str, float]:
         """Share of right answers in each set since it was last asked for."""
         counted, self._right = self._right, {}
-        flat = [number for pairs in counted.values() for pair in pairs for number in pair]
+        flat = [number for batches in counted.values() for batch in batches for number in batch]
         values = iter(read(flat))
         found: dict[str, float] = {}
-        for name, pairs in counted.items():
-            right = total = 0.0
-            for _ in pairs:
+        for name, batches in counted.items():
+            right = total = between = 0.0
+            for _ in batches:
                 right += next(values)
                 total += next(values)
-            if total:
+                between += next(values)
+            if total and not between:
                 found[f"{name}_accuracy"] = right / total
         return found
 
@@ -63,19 +68,22 @@ class Evaluations:
         for name, predictions in collected.items():
             epoch = self._epochs.get(name, 0)
             with recorded_part(self._run, f"evaluation {name}"):
-                report = self._report(predictions)
+                read = predictions.read()
+                if read is None or not read.can_be_true:
+                    continue
+                report = evaluate_predictions(read, class_names=self._class_names)
                 prefix = f"{name}_"
                 for metric, value in report.metrics.items():
                     if not is_written(epoch, prefix + metric):
                         self._run.log_metric(prefix + metric, value, epoch=epoch)
                 self._run.log_report_files(report, prefix=prefix)
 
-    def _report(self, predictions: Predictions) -> Report:
-        return predictions.report(class_names=self._class_names)
 
+def _right(outputs: Any, targets: Any, meaning: Meaning) -> tuple[Any, Any, Any] | None:
+    """How many answers are right, how many there are, and how many targets lie between two classes; None without any.
 
-def _right(outputs: Any, targets: Any, meaning: Meaning) -> tuple[Any, Any] | None:
-    """How many answers are right and how many there are, as tensors on their device; None where none can be right."""
+    The counts are tensors on their device.
+    """
     outputs, targets = outputs.detach(), targets.detach()
     if meaning == "preds":
         return None
@@ -83,9 +91,9 @@ def _right(outputs: Any, targets: Any, meaning: Meaning) -> tuple[Any, Any] | No
         if outputs.shape != targets.shape:
             return None  # probabilities as targets
         right = (outputs > (0 if meaning == "logits" else 0.5)) == (targets > 0.5)
-        return right.sum(), torch.full_like(right.sum(), right.numel())
+        return right.sum(), torch.full_like(right.sum(), right.numel()), (targets != targets.round()).sum()
     if outputs.ndim != targets.ndim + 1:
         return None
     is_meant = targets >= 0  # a negative target is one to be ignored
     right = (outputs.argmax(dim=1) == targets) & is_meant
-    return right.sum(), is_meant.sum()
+    return right.sum(), is_meant.sum(), torch.zeros_like(right.sum())

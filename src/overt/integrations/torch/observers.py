@@ -75,6 +75,11 @@ class Hook:
 _nothing = nullcontext().__exit__  # takes anything and returns None, and its pickle can be read without overt
 
 
+def can_be_hooked(value: Any) -> bool:
+    """Whether ``value`` is a module that takes hooks: what ``torch.jit`` has compiled takes none."""
+    return isinstance(value, torch.nn.Module) and not isinstance(value, torch.jit.ScriptModule)
+
+
 def hook_loss(module: torch.nn.Module, name: str, watcher: Watcher) -> Callable[[], None]:
     """Observe a loss module; what is returned takes the hook off."""
 
@@ -243,6 +248,7 @@ class Batches(_Stand):
         try:
             batch = next(self.__wrapped__)
         except StopIteration:
+            self._self_pass.is_whole = True
             self._self_left()
             raise
         self._self_watcher.batch_drawn(self._self_pass, batch)

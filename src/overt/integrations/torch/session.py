@@ -119,10 +119,16 @@ class Session:
             self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
-        """What an optimizer is called in this run, under whatever name a call has it."""
+        """What an optimizer is called in this run, under whatever name a call has it.
+
+        One that goes on with what another of its name has begun keeps the name.
+        """
         for known, other in self._optimizers.items():
             if other() is optimizer:
                 return known
+        if name in self._optimizers and _goes_on_with(optimizer, self._optimizers[name]()):
+            self._optimizers[name] = weakref.ref(optimizer)
+            return name
         base, count = name, 1
         while name in self._optimizers:
             count += 1
@@ -180,6 +186,11 @@ class Session:
         with self._part("epoch"):
             self._place_held()
             self.epochs.close(index)
+
+    def leave_out_unfinished(self) -> None:
+        """The training fails: an evaluation that it fails in is none to report."""
+        if self.evaluations is not None:
+            self.evaluations.forget(self.epochs.unfinished_evaluations())
 
     def is_ours(self, name: str) -> bool:
         """Whether a series is ours to record: not if the function records it itself, or has begun to."""
@@ -465,6 +476,14 @@ def _rates_of(optimizer: Any) -> dict[str, Any]:
         return {"lr": rate}  # of nearly every optimizer
     rates = learning_rates([optimizer])
     return {key: kept_on_device(rate) if isinstance(rate, torch.Tensor) else rate for key, rate in rates.items()}
+
+
+def _goes_on_with(optimizer: Any, former: Any) -> bool:
+    """Whether an optimizer has taken the place of one that is gone, or that changes the same parameters."""
+    if former is None:
+        return True
+    changed, before = ({id(p) for group in each.param_groups for p in group["params"]} for each in (optimizer, former))
+    return not changed.isdisjoint(before)
 
 
 def _tensor_of(output: Any) -> torch.Tensor:
