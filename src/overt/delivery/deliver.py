@@ -192,9 +192,14 @@ class RunDelivery:
                 return True
         return False
 
+    def _is_for_rows(self) -> bool:
+        with suppress(JournalError):  # nothing has been written yet
+            return ROWS_TAG in self.spec.tags
+        return False
+
     def _passes_over(self) -> bool:
         """Whether the run is one for rows and has nothing of any yet: nothing is sent then, and all of it later."""
-        if self.progress.run_id is not None or ROWS_TAG not in self.spec.tags:
+        if self.progress.run_id is not None or not self._is_for_rows():
             return False
         ends = {path.name: _size(path) for path in filter(self._may_be_read, segment_paths(self.folder))}
         if ends == self.progress.offsets:

@@ -525,6 +525,14 @@ def test_a_folder_without_a_head_cannot_be_delivered(folder: Path) -> None:
         new(folder, MemoryStore()).deliver()
 
 
+def test_a_folder_in_which_nothing_has_been_written_yet_is_no_trouble(folder: Path) -> None:
+    create_run_folder(folder)
+    delivery = new(folder, MemoryStore())
+    assert not delivery.deliver()
+    write(folder, metric(0))
+    assert delivery.deliver()
+
+
 @pytest.mark.parametrize("has_row", [True, False])
 def test_a_run_for_rows_is_delivered_whole_with_its_first_row_and_not_at_all_without(
     folder: Path, has_row: bool
