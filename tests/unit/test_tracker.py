@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -532,6 +533,18 @@ def test_params_given_at_the_start_are_recorded_as_those_given_later(captured: l
     with overt.start_run() as later:
         later.log_params(nested)
     assert captured[0].params == captured[1].params == {"sub.lr": "0.1", "sub.api_key": "[redacted]", "depth": "3"}
+
+
+def test_a_captured_run_that_is_left_open_ends_as_its_block_does() -> None:
+    try:
+        raise ValueError("of somebody else")
+    except ValueError:
+        with overt.testing.captured_runs() as fine:
+            overt.start_run()
+    with suppress(KeyError), overt.testing.captured_runs() as failed:
+        overt.start_run()
+        raise KeyError("x")
+    assert (fine[0].status, failed[0].status) == ("FINISHED", "FAILED")
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------

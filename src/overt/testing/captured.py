@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -56,10 +55,13 @@ def captured_runs() -> Iterator[list[MemoryRun]]:
     """
     capture = _Capture()
     with opening.divert(capture.build):
+        error: BaseException | None = None
         try:
             yield capture.runs
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
-            error = sys.exception()
             status = status_of(error)
             for run in capture.started:
                 run.finish(status, error=error if status == "FAILED" else None)
