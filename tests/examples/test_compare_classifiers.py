@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from tests.examples.demo import EXPERIMENT, RUNS, Demo, run_demo
 
-pytestmark = pytest.mark.timeout(240)  # the first test waits for the script
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # the first test waits for the script
 
 COLUMNS = ["accuracy", "f1_score", "precision", "recall", "roc_auc", "cv_mean_accuracy", "cv_std_accuracy"]
 

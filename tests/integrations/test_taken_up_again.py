@@ -65,6 +65,7 @@ def run_script(code: str, uri: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_a_later_process_arrives_and_the_run_stays_finished(sqlite_uri: str, tmp_path: Path) -> None:
     run_id = run_script(FIT, sqlite_uri)
     ended = MlflowClient(sqlite_uri).get_run(run_id).info.end_time
@@ -76,6 +77,7 @@ def test_an_evaluation_in_a_later_process_arrives_and_the_run_stays_finished(sql
     assert "accuracy" in run.data.metrics
 
 
+@pytest.mark.slow
 def test_a_second_fit_in_the_callers_run_is_nested_in_it_in_its_experiment(sqlite_uri: str) -> None:
     chosen = f"import mlflow; mlflow.set_tracking_uri({sqlite_uri!r})\n"
     caller_id = run_script(chosen + TWO_FITS_IN_THE_CALLERS_RUN, "http://127.0.0.1:9")

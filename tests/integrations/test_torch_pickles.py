@@ -343,6 +343,7 @@ JOB = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_what_cloudpickle_writes_by_value_records_elsewhere_and_is_read_without_overt(tmp_path: Path) -> None:
     pytest.importorskip("joblib")

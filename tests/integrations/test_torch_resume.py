@@ -349,6 +349,7 @@ loop(model=torch.nn.Linear(2, 2), epochs=2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_checkpoint_that_a_process_trains_with_is_not_taken_by_another(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
