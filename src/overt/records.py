@@ -225,7 +225,7 @@ NOTES_TAG = "mlflow.note.content"
 """Markdown on a run, which MLflow's UI shows on its page."""
 
 ROWS_TAG = "overt.rows"
-"""Says what a run's rows are. One that was started with it is delivered once it has more than params and tags."""
+"""Says what a run's rows are. One that was started with it is delivered once it has a row or a point."""
 
 ATTEMPTS_TAG = "overt.attempts"
 """When the attempts from the second on began, as a JSON list: how a store tells that a run was resumed."""

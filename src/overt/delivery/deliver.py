@@ -38,7 +38,7 @@ from overt.journal.reader import (
     read_head,
 )
 from overt.journal.writer import JournalWriter
-from overt.records import FIRST_ATTEMPT, ROWS_TAG, Attempt, Param, Record, Row, RunEnd, RunSpec, Seal, Tag
+from overt.records import FIRST_ATTEMPT, ROWS_TAG, Attempt, Metric, Param, Record, Row, RunEnd, RunSpec, Seal, Tag
 from overt.stores.protocols import JoinableStore, SealableStore, Store
 
 _REPEATED = "%d: recorded again after the run was resumed. The first value of each step stands; the journal has both"
@@ -198,14 +198,14 @@ class RunDelivery:
         return False
 
     def _passes_over(self) -> bool:
-        """Whether the run is one for rows and has nothing of any yet: nothing is sent then, and all of it later."""
+        """Whether the run is one for rows and has nothing of any: nothing is sent then, and once it has, all of it."""
         if self.progress.run_id is not None or not self._is_for_rows():
             return False
         ends = {path.name: _size(path) for path in filter(self._may_be_read, segment_paths(self.folder))}
         if ends == self.progress.offsets:
             return True
         records = list(iter_records(self.folder))
-        if not all(isinstance(record, Param | Tag | RunEnd | Seal) for record in records):
+        if any(isinstance(record, Row | Metric) for record in records):  # a worker killed in its first fit left points
             self.progress.offsets.clear()
             return False
         self.progress.offsets = ends

@@ -556,6 +556,13 @@ def test_a_run_for_rows_is_delivered_whole_with_its_first_row_and_not_at_all_wit
     assert found == ([({"model_type": "GaussianNB"}, "FINISHED", table)] if has_row else [])
 
 
+def test_points_of_a_row_that_was_never_finished_arrive(folder: Path) -> None:
+    store = MemoryStore()
+    write(folder, metric(0), spec=replace(SPEC, tags={ROWS_TAG: "each is a fit"}))
+    assert new(folder, store).deliver()
+    assert len(store.runs) == 1
+
+
 def test_an_empty_run_for_rows_that_vanished_is_removed(folder: Path) -> None:
     store, spec = MemoryStore(), replace(SPEC, tags={ROWS_TAG: "each is a fit"})
     write(folder, Tag("a", "b"), spec=spec)
