@@ -26,6 +26,10 @@ def check_model_name(name: object, *, argument: str = "name") -> None:
             f"`{argument}` must be a name of up to {_MOST_CHARACTERS} characters, without control characters and "
             f"without spaces at its ends (got {name[:300]!r})."
         )
+    if isinstance(name, str) and (set(name) & set("/:") or name == "." or name.startswith("..")):
+        raise ConfigurationError(
+            f"`{argument}` must hold neither / nor :, nor be a path: MLflow's rule (got {name!r})."
+        )
     if isinstance(name, str) and "'" in name and '"' in name:
         raise ConfigurationError(
             f"`{argument}` must not hold both kinds of quotes: MLflow cannot look it up (got {name!r})."

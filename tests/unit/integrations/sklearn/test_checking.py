@@ -58,6 +58,8 @@ OWN: dict[str, tuple[dict[str, Any], str]] = {
     "register_as": ({"register_as": 5}, "`register_as` must be a name (got 5)"),
     "register_as empty": ({"register_as": " "}, "`register_as` must be a name of up to 250 characters"),
     "register_as in lines": ({"register_as": "a\nb"}, "`register_as` must be a name of up to 250 characters"),
+    "register_as of a path": ({"register_as": "team/fraud"}, "`register_as` must hold neither / nor :"),
+    "register_as above": ({"register_as": ".."}, "`register_as` must hold neither / nor :"),
     "register_as in quotes": ({"register_as": '"it\'s"'}, "`register_as` must not hold both kinds of quotes"),
     "register_as no model": ({"register_as": "m", "log_model": False}, "`register_as` needs log_model=True"),
 }
