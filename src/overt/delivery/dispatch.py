@@ -108,7 +108,7 @@ class Dispatch:
         began = news = time.monotonic()
         failures = self.deliveries.failures
         self.hurry()
-        while self.deliveries.undelivered(keys):
+        while not self.deliveries.have_arrived(keys):
             now = time.monotonic()
             news = max(news, self.deliveries.last_news)
             if timeout_s is not None and now - began > timeout_s:

@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,11 +159,17 @@ class Deliveries:
     def undelivered(self, keys: Iterable[str] | None = None) -> list[Path]:
         """Folders of the runs that have not arrived in full."""
         with self._changed:
-            return [
-                known.folder
-                for key, known in self._known.items()
-                if (keys is None or key in keys) and not known.is_delivered()
-            ]
+            return list(self._iter_undelivered(keys))
+
+    def have_arrived(self, keys: Iterable[str] | None = None) -> bool:
+        """Whether all runs have; looks at the disk no further than to the first that has not, as waiters ask often."""
+        with self._changed:
+            return next(self._iter_undelivered(keys), None) is None
+
+    def _iter_undelivered(self, keys: Iterable[str] | None) -> Iterator[Path]:
+        for key, known in self._known.items():
+            if (keys is None or key in keys) and not known.is_delivered():
+                yield known.folder
 
     def unfinished_watches(self) -> list[Watch]:
         """What a new courier has to be told; what an earlier one has captured is not looked at again."""
