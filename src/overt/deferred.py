@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overt.journal.series import Series
 
@@ -19,8 +18,7 @@ LONGEST_WAIT_MS = 10_000
 """How long a point waits at most while others come, so that a long epoch can be followed and outlives its process."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeferredPoint:
+class DeferredPoint(NamedTuple):  # made in a quarter of a frozen dataclass's time, once a step
     """A point whose value is still on its device; its step and time are those of its recording."""
 
     series: Series

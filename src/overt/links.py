@@ -6,6 +6,7 @@ And the writer of the last case: a null run has the same methods as any other, a
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from overt.delivery.dispatch import Route, dispatch
@@ -76,6 +77,10 @@ class NullWriter:
         self.lock = threading.RLock()
 
     def append(self, line: bytes) -> bool:
+        """Keep nothing."""
+        return True
+
+    def append_all(self, lines: Sequence[bytes]) -> bool:
         """Keep nothing."""
         return True
 

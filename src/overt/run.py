@@ -309,20 +309,20 @@ class Run:
             step = epoch
         if step is not None and (type(step) is not int or not -MOST_WHOLE <= step <= MOST_WHOLE):
             step = to_step(name, step)
-        series = self._series.get(name) if type(name) is str else None
-        if series is None:
-            name = recorded_name("log_metric", name)
-            with self._writer.lock:
-                series = self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
+        series = (self._series.get(name) if type(name) is str else None) or self._new_series(name)
         if model is not None or dataset is not None:
             model = model and recorded_name("log_metric", model)
             if model and model not in self._models:
                 self._warn_of_unknown_model(model)
             dataset = dataset and recorded_dataset(dataset)
         if is_deferred:
-            self._defer(series, value, step, model, dataset)
+            self._defer(series, kept_on_device(value), step, model, dataset)
         elif not self._writer.append_point(series, value, step, model, dataset) or self._sealed:
             self._after_append()
+
+    def log_kept(self, name: str, tensor: Any, *, step: int) -> None:
+        """Record one number in a tensor that nobody else writes to: a copy that an integration has made already."""
+        self._defer(self._series.get(name) or self._new_series(name), tensor, step, None, None)
 
     def log_metrics(
         self,
@@ -803,9 +803,13 @@ class Run:
                 f"belong to none; there is {there}. log_model comes first"
             )
 
-    def _defer(self, series: Series, tensor: Any, step: int | None, model: str | None, dataset: str | None) -> None:
+    def _new_series(self, name: str) -> Series:
+        name = recorded_name("log_metric", name)
+        with self._writer.lock:
+            return self._series.setdefault(name, Series(name, top_step=self._top_steps.get(name, -1)))
+
+    def _defer(self, series: Series, kept: Any, step: int | None, model: str | None, dataset: str | None) -> None:
         """Record a value that stays on its device until it is read with others."""
-        kept = kept_on_device(tensor)
         with self._writer.lock:
             stamp = series.stamp(step)
             series.value = kept
@@ -827,10 +831,13 @@ class Run:
                 f"{len(waiting)} metric value(s) of run {self.name} could not be read from their device ({error})"
             )
             return
+        lines = []
         for point, value in zip(waiting, values, strict=True):
             if point.series.value is point.tensor:  # nothing has been recorded since
                 point.series.value = value
-            self._append(point.series.encode(value, point.step, point.time_ms, point.model, point.dataset))
+            lines.append(point.series.encode(value, point.step, point.time_ms, point.model, point.dataset))
+        if not self._writer.append_all(lines) or self._sealed:
+            self._after_append()
 
     def _append(self, line: bytes) -> None:
         if not self._writer.append(line) or self._sealed:

@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -42,6 +42,9 @@ class Writer(Protocol):
 
     def append(self, line: bytes) -> bool:
         """Take one encoded record; False when it could not be kept."""
+
+    def append_all(self, lines: Sequence[bytes]) -> bool:
+        """Take many encoded records; False when not all of them could be kept."""
 
     def append_point(
         self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None
@@ -115,6 +118,11 @@ class JournalWriter:
         with self.lock:
             error = self._write_counted(line)
         return error is None or self._say(error)
+
+    def append_all(self, lines: Sequence[bytes]) -> bool:
+        """Write many lines that were recorded together in one system call; what does not fit goes line by line."""
+        with self.lock:
+            return self._has_written_whole(b"".join(lines)) or not [line for line in lines if not self.append(line)]
 
     def append_point(
         self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None
@@ -247,6 +255,18 @@ class JournalWriter:
             self.lost += 1
             return error
         return None
+
+    def _has_written_whole(self, block: bytes) -> bool:
+        """Write ``block`` or nothing of it, so that of its lines those can be told that are lost."""
+        descriptor = self._descriptor
+        if descriptor is None or self.lost > self._reported_lost:
+            return False
+        size = os.fstat(descriptor).st_size
+        with suppress(OSError):
+            if os.write(descriptor, block) == len(block):
+                return True
+            os.ftruncate(descriptor, size)
+        return False
 
     def _say(self, error: OSError) -> bool:
         reason = error.strerror or str(error)

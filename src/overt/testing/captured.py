@@ -10,7 +10,7 @@ import hashlib
 import io
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,6 +127,10 @@ class _MemoryWriter:
                 self._rows.append(record)
             self.projection.send(self._attempts.iter_standing([record], self.attempt))
         return True
+
+    def append_all(self, lines: Sequence[bytes]) -> bool:
+        """Take many records."""
+        return not [line for line in lines if not self.append(line)]
 
     def append_point(
         self, series: Series, value: float, step: int | None, model: str | None = None, dataset: str | None = None

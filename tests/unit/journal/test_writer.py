@@ -316,6 +316,35 @@ def test_a_full_disk_keeps_training_alive_and_says_what_was_lost(folder: Path) -
     assert store.runs[KEY].status == "FINISHED"
 
 
+def test_lines_that_are_written_together_are_lost_one_by_one_on_a_full_disk(folder: Path) -> None:
+    begin = FULL_DISK.partition("results = ")[0]
+    asked = (
+        begin.replace("size + 20", "size + 200")
+        + """
+lines = [encode_metric("x", float(n), n, 1, None, None) for n in range(1, 11)]
+fitting = 200 // len(lines[0])
+assert 1 < fitting < 10
+assert not writer.append_all(lines)
+assert writer.lost == 10 - fitting, writer.lost
+print(fitting)
+"""
+    )
+    ended = subprocess.run([sys.executable, "-c", asked, str(folder)], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert values(folder) == [float(n) for n in range(int(ended.stdout) + 1)]
+
+
+def test_lines_that_are_written_together_take_one_system_call(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = JournalWriter(folder, SPEC)
+    writer.append(metric(0))
+    calls = []
+    write = os.write
+    monkeypatch.setattr(writer_module.os, "write", lambda *given: calls.append(given) or write(*given))
+    assert writer.append_all([metric(n) for n in range(1, 100)])
+    assert len(calls) == 1
+    assert values(folder) == [float(n) for n in range(100)]
+
+
 def _open_again_and_log(run: object, queue: object) -> None:
     run.log_metric("x", 1.0)  # type: ignore[attr-defined]
     run.set_tag("from", "the child")  # type: ignore[attr-defined]
