@@ -809,6 +809,47 @@ def test_of_two_heads_that_share_a_loss_the_first_one_is_evaluated(captured: lis
     assert "of the first" in run.tags["overt.val_note"]
 
 
+def test_an_evaluation_through_buffers_that_are_written_again_for_each_batch(captured: list[MemoryRun]) -> None:
+    """As CUDA graphs need them, and as some loaders give their batches."""
+
+    class Reusing(DataLoader):
+        def __iter__(self):
+            buffers = torch.empty(7, 4), torch.empty(7, dtype=torch.int64)
+            for batch in super().__iter__():
+                for buffer, part in zip(buffers, batch, strict=True):
+                    buffer.copy_(part)
+                yield buffers
+
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs=2):
+        outputs = torch.empty(7, 3)
+        log = []
+        for _ in range(epochs):
+            model.train()
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                criterion(model(x), y).backward()
+                optimizer.step()
+            model.eval()
+            right = total = 0
+            with torch.no_grad():
+                for x, y in val_loader:
+                    outputs.copy_(model(x))
+                    criterion(outputs, y)
+                    right, total = right + (outputs.argmax(1) == y).sum().item(), total + len(y)
+            log.append(right / total)
+        return log
+
+    made = parts()
+    made.val_loader = Reusing(made.val_loader.dataset, 7, drop_last=True)
+    log = track_training(train)(made.model, made.train_loader, made.val_loader, made.criterion, made.optimizer)
+    run = captured[0]
+    assert series(run, "val_accuracy") == list(enumerate(log))
+    matrix = json.loads(run.artifacts["val_confusion_matrix.json"])["matrix"]
+    truth = made.val_loader.dataset.tensors[1][:14].bincount().tolist()
+    assert [sum(row) for row in matrix] == [count for count in truth if count]
+    assert sum(matrix[k][k] for k in range(len(matrix))) == round(log[-1] * sum(truth))
+
+
 def test_a_generator_and_a_function_of_one_epoch_train_as_without(captured: list[MemoryRun]) -> None:
     def one_epoch(model, train_loader, val_loader, criterion, optimizer):
         return fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)[0]

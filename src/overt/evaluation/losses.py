@@ -6,8 +6,9 @@ known by its name or by those of its class and the classes above it. Nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from overt.evaluation.predictions import Meaning
@@ -55,8 +56,8 @@ class Given:
     @property
     def are_rows(self) -> bool:
         """Whether there is one row for each sample: pixels, tokens and single values are none."""
-        shapes = tuple(self.outputs.shape), tuple(self.targets.shape)
-        return all(1 <= len(shape) <= 2 for shape in shapes) and shapes[0][0] == shapes[1][0]
+        outputs, targets = self.outputs.shape, self.targets.shape
+        return 1 <= len(outputs) <= 2 and 1 <= len(targets) <= 2 and outputs[0] == targets[0]
 
     @property
     def are_for_a_report(self) -> bool:
@@ -71,17 +72,19 @@ def given_to(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Giv
     if len(given) < 2 or not all(hasattr(each, "detach") for each in given[:2]):
         return None
     outputs, targets = given[:2]
-    names = [*(parent.__name__ for parent in type(loss).__mro__), getattr(loss, "__name__", "")]
-    meaning = _meaning(names, outputs, targets)
+    kind: type = type(loss)
+    meaning, is_of_one_class = _known_of(kind, getattr(loss, "__name__", ""))
+    if meaning is None and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
+        meaning = "logits"  # a loss of the user's own on scores of classes
     if meaning is None:
         return None
-    if not _OF_ONE_CLASS.isdisjoint(names) and targets.is_floating_point() and targets.ndim > 1:
+    if is_of_one_class and targets.ndim > 1 and targets.is_floating_point():
         targets = targets.argmax(dim=1)  # a probability for each class: the most probable one is taken as true
     return Given(outputs, targets, meaning)
 
 
-def _meaning(names: Sequence[str], outputs: Any, targets: Any) -> Meaning | None:
-    known = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
-    if known is None and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point():
-        return "logits"  # a loss of the user's own on scores of classes
-    return known
+@lru_cache(maxsize=64)
+def _known_of(kind: type, name: str) -> tuple[Meaning | None, bool]:
+    """What a loss of this class and name takes, if that is known, and whether its samples are of one class each."""
+    names = [*(parent.__name__ for parent in kind.__mro__), name]
+    return next((_MEANINGS[name] for name in names if name in _MEANINGS), None), not _OF_ONE_CLASS.isdisjoint(names)

@@ -54,7 +54,7 @@ class Predictions:
         self._n_values = 0
         self._n_kept = 0
         self._n_seen = 0
-        self._meaning: Meaning = "preds"
+        self.meaning: Meaning = "preds"
 
     def __len__(self) -> int:
         """How many samples were seen, kept or not."""
@@ -65,8 +65,8 @@ class Predictions:
         """Whether samples were seen that are not kept."""
         return self._n_kept < self._n_seen
 
-    def add(self, outputs: Any, targets: Any, *, meaning: Meaning = "preds") -> None:
-        """Keep one batch.
+    def add(self, outputs: Any, targets: Any, *, meaning: Meaning = "preds") -> bool:
+        """Keep a copy of one batch; False when there is no more room.
 
         Parameters
         ----------
@@ -91,19 +91,24 @@ class Predictions:
         self._n_seen += n_samples
         size = _size(outputs) + _size(targets)
         if self._n_kept + n_samples < self._n_seen or self._n_values + size > self._max_values:
-            return  # once one batch is left out, so are those after it: what is kept is the beginning, not a choice
+            return False  # once one batch is left out, so are those after it: what is kept is the beginning, no choice
         self._outputs.append(_kept(outputs))
         self._targets.append(_kept(targets))
-        self._meaning = meaning
+        self.meaning = meaning
         self._n_values += size
         self._n_kept += n_samples
+        return True
+
+    def batches(self) -> Sequence[tuple[Any, Any]]:
+        """Outputs and targets that are kept, batch by batch, on their device."""
+        return list(zip(self._outputs, self._targets, strict=True))
 
     def read(self) -> ReadPredictions | None:
         """All that is kept, as arrays; None where there is nothing. This waits for the device, once."""
         if not self._outputs:
             return None
         outputs, targets = _read(self._outputs, self._targets)
-        return ReadPredictions(outputs, targets, self._meaning, self._n_seen)
+        return ReadPredictions(outputs, targets, self.meaning, self._n_seen)
 
     def report(self, *, class_names: Sequence[str] | None = None) -> Report:
         """Evaluate what was collected; see :func:`evaluate_predictions`."""
@@ -257,20 +262,17 @@ def _squeezed(array: NDArray[Any]) -> NDArray[Any]:
 
 def _at_least_1d(values: Any) -> Any:
     if hasattr(values, "detach"):
-        return values.detach().reshape(1) if values.ndim == 0 else values.detach()
+        return values.reshape(1) if values.ndim == 0 else values
     return np.atleast_1d(np.asarray(values))
 
 
 def _size(values: Any) -> int:
-    return int(np.prod(values.shape, dtype=np.int64))
+    return int(values.numel() if hasattr(values, "numel") else values.size)
 
 
 def _kept(values: Any) -> Any:
-    """``values``, copied where keeping them would keep a much larger tensor alive that they are a part of."""
-    if not hasattr(values, "untyped_storage"):
-        return values
-    own = _size(values) * values.element_size()
-    return values.clone() if values.untyped_storage().nbytes() > 2 * own else values
+    """A copy: loops write batch after batch into one buffer, and a slice keeps alive all that it is a part of."""
+    return values.detach().clone() if hasattr(values, "detach") else values.copy()
 
 
 def _read(outputs: list[Any], targets: list[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -145,6 +145,18 @@ def test_a_view_does_not_keep_the_large_tensor_that_it_is_a_part_of() -> None:
     assert predictions._outputs[0].untyped_storage().nbytes() == 4 * 3 * 4
 
 
+def test_a_buffer_that_batch_after_batch_is_written_into_is_kept_as_it_was() -> None:
+    torch = pytest.importorskip("torch")
+    for outputs, targets in ((np.zeros((2, 2)), np.zeros(2, int)), (torch.zeros(2, 2), torch.zeros(2, dtype=int))):
+        predictions = Predictions()
+        for right in (0, 1):
+            outputs[:] = 0
+            outputs[:, right] = 1
+            targets[:] = right
+            predictions.add(outputs, targets)
+        assert predictions.report().tables["confusion_matrix"]["matrix"] == [[2, 0], [0, 2]]
+
+
 def test_tensors_are_kept_as_they_are_without_history_and_unread() -> None:
     torch = pytest.importorskip("torch")
     outputs = torch.zeros(3, 2, device="meta", requires_grad=True)  # has no values: reading it would raise

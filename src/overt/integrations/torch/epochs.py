@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 MOST_WAITING = 10_000
 """Losses that wait at most to be read: a transfer of as many takes milliseconds."""
@@ -111,8 +111,7 @@ class Mean:
         self.waiting.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):  # made in a quarter of a frozen dataclass's time
     """One step of an optimizer.
 
     Attributes

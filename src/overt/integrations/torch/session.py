@@ -209,7 +209,10 @@ class Session:
             if name not in self._taken:
                 return None
             name = f"measured_{name}"
-        self.run.log_metric(name, value, step=step)
+        if isinstance(value, torch.Tensor):
+            self.run.log_kept(name, value, step=step)
+        else:
+            self.run.log_metric(name, value, step=step)
         self._ours[name] = self.run.highest_step(name)
         return name
 
@@ -318,6 +321,8 @@ class Session:
         self._held.append((loss, function, args, kwargs))
         if not self._is_to_wait():
             self._place_held()
+        elif self.evaluations is not None:  # by then a loop may have written the next batch into the same buffers
+            self._held[-1] = loss, function, tuple(map(_kept, args)), {name: _kept(kwargs[name]) for name in kwargs}
 
     def _is_to_wait(self) -> bool:
         """Whether only what follows says what the last evaluations are of.
@@ -375,7 +380,10 @@ class Session:
         return number % (self.options.every_n_steps or _SAMPLED_EVERY) == 0
 
     def _is_in_evaluation_mode(self) -> bool:
-        return bool(self._models) and not any(model.training for model in self._models)
+        for model in self._models:  # no generator: it is asked at each loss
+            if model.training:
+                return False
+        return bool(self._models)
 
     def _is_recorded(self, step: int) -> bool:
         every = self.options.every_n_steps
@@ -484,6 +492,10 @@ def _goes_on_with(optimizer: Any, former: Any) -> bool:
         return True
     changed, before = ({id(p) for group in each.param_groups for p in group["params"]} for each in (optimizer, former))
     return not changed.isdisjoint(before)
+
+
+def _kept(argument: Any) -> Any:
+    return argument.detach().clone() if isinstance(argument, torch.Tensor) else argument
 
 
 def _tensor_of(output: Any) -> torch.Tensor:
