@@ -79,6 +79,24 @@ def test_a_journal_that_is_just_being_removed_has_arrived_only_when_the_courier_
     assert deliveries.undelivered() == []
 
 
+def test_whoever_waits_for_many_runs_looks_at_one_journal_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = Deliveries(lambda trouble: None)
+    for key in ("delivered", "first", "second", "third"):
+        folder = tmp_path / key
+        folder.mkdir()
+        (folder / "journal.jsonl").write_bytes(b"0123456789")
+        deliveries.add(Watch(str(folder), "store", False))
+        deliveries.hear(Delivered(key, "1", {"journal.jsonl": 10 if key == "delivered" else 5}))
+    looked_at = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: looked_at.append(folder) or scandir(folder))
+    assert not deliveries.have_arrived()
+    assert [folder.name for folder in looked_at] == ["delivered", "first"]
+    assert deliveries.have_arrived(["delivered"])
+
+
 def test_the_log_is_opened_in_a_folder_that_is_removed_between_two_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
