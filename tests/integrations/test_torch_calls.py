@@ -934,6 +934,49 @@ def test_trainings_of_other_threads_go_on(captured: list[MemoryRun]) -> None:
     assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4), (1, 4), (2, 4)]]
 
 
+@track_training
+def fit(model, loader, criterion, optimizer, epochs, meanwhile=lambda: None):
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+            meanwhile()
+
+
+def test_a_loss_that_threads_share_is_of_the_training_that_asked_it(captured: list[MemoryRun]) -> None:
+    criterion, both = torch.nn.CrossEntropyLoss(), threading.Barrier(2, timeout=60)
+    alone, *together = [make() for _ in range(3)]
+    fit(alone[0], alone[2], criterion, alone[3], 2)
+    threads = [
+        threading.Thread(target=fit, args=(model, in_order, criterion, optimizer, 2, both.wait))
+        for model, _, in_order, optimizer in together
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = [series(captured[0], name) for name in ("train_loss", "train_loss_step")]
+    assert [[series(run, name) for name in ("train_loss", "train_loss_step")] for run in captured] == 3 * [expected]
+
+
+def test_a_loss_that_a_run_within_shares_is_not_that_of_the_call_around_it(captured: list[MemoryRun]) -> None:
+    criterion = torch.nn.CrossEntropyLoss()
+
+    @track_training
+    def distil(student, loader, criterion, optimizer, epochs):
+        teacher, _, in_order, its_own = make()
+        track_training(run_name="teacher")(fit.__wrapped__)(teacher, in_order, criterion, its_own, 3)
+        fit.__wrapped__(student, loader, criterion, optimizer, epochs)
+
+    for train in (fit, distil):
+        model, _, in_order, optimizer = make()
+        train(model, in_order, criterion, optimizer, 2)
+    alone, student, teacher = (series(run, "train_loss_step") for run in captured)
+    assert (len(alone), student, len(teacher)) == (4, alone, 6)
+    assert series(captured[1], "train_loss") == series(captured[0], "train_loss")
+
+
 @pytest.mark.parametrize("error", [None, ValueError("later")])
 def test_trainings_in_a_run_end_with_it(captured: list[MemoryRun], error: Exception | None) -> None:
     with contextlib.suppress(ValueError), overt.start_run("folds"):

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,9 @@ from overt.integrations.torch.options import Options
 from overt.run import Run
 
 _SAMPLED_EVERY = 10
+
+_innermost: ContextVar[Session | None] = ContextVar("overt_innermost_session", default=None)
+"""Whose code runs here: a loss module may be that of several trainings, in other threads or in calls within."""
 
 
 class LossNotFinite(OvertError, ArithmeticError):
@@ -92,7 +96,7 @@ class Session:
             Whether there are batches to choose among for that; else all are looked at.
         """
         before = self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each
-        self._is_watching = True
+        self._is_watching, token = True, _innermost.set(self)
         self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
         self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
         # what is compiled would be compiled once with the hook and once without
@@ -116,6 +120,7 @@ class Session:
                 with self._part("steps"):
                     self.epochs.tell_steps()
                 self.functional.suspend()
+            _innermost.reset(token)
             self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
@@ -246,7 +251,7 @@ class Session:
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """A loss was computed: to be minimised if there is a graph behind it, else for its value alone."""
-        if not self._is_watching:
+        if not self._is_watching or _innermost.get() not in (self, None):
             return
         try:
             self._see_loss(source, function, args, kwargs, output)
