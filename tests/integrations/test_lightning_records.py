@@ -323,6 +323,31 @@ def test_the_best_weights_are_the_model_on_request(runs: list[MemoryRun]) -> Non
     assert run.tags["overt.best_checkpoint"] == f"checkpoints/{name}"
 
 
+def test_of_several_checkpoints_the_best_is_of_one_that_watches_a_metric(runs: list[MemoryRun], tmp_path: Path) -> None:
+    class Worsens(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("badness", float(self.current_epoch))
+
+    keeping = [ModelCheckpoint(tmp_path, every_n_train_steps=4), ModelCheckpoint(tmp_path, monitor="badness")]
+    fitted = trainer(TrackingCallback(log_model="best"), *keeping, enable_checkpointing=True, max_epochs=3)
+    fitted.fit(Worsens(), data(), data())
+    assert runs[0].tags["overt.best_checkpoint"] == f"checkpoints/{Path(keeping[1].best_model_path).name}"
+    assert Path(keeping[1].best_model_path).name.startswith("epoch=0")
+
+
+def test_a_module_that_keeps_an_output_with_its_graph_has_its_best_weights_saved(runs: list[MemoryRun]) -> None:
+    class Keeping(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.kept = [super().training_step(batch, batch_idx)]
+            return self.kept[0]
+
+    module, keeping = Keeping(), ModelCheckpoint(monitor="val_loss", mode="max")
+    trainer(TrackingCallback(log_model="best"), keeping, enable_checkpointing=True).fit(module, data(), data())
+    best = torch.load(keeping.best_model_path, weights_only=False)["state_dict"]
+    assert torch.equal(loaded(runs[0]).net[0].weight, best["net.0.weight"])
+    assert not torch.equal(module.net[0].weight, best["net.0.weight"])
+
+
 def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[MemoryRun]) -> None:
     module = classifier()()
     with pytest.warns(OvertWarning, match="the last weights were recorded instead"):
