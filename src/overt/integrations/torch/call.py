@@ -31,6 +31,7 @@ from overt.integrations.torch.observers import (
 )
 from overt.integrations.torch.options import Options
 from overt.integrations.torch.outcome import fields_of, has_numbers, module_in, own_epoch, points_of, points_of_epoch
+from overt.integrations.torch.session import generators_of
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -170,6 +171,7 @@ class Call:
     def _observe(self) -> None:
         session, found, stack = self._training.session, self._observed, self._cleanup
         session.epochs.begin(self._arguments.epoch)
+        session.generators |= {name: generators_of(loader) for name, loader in found.loaders.items()}
         for name, loss in found.losses.items():
             if can_be_hooked(loss) and stack.enter_context(self._training.hooking(loss)):
                 self._put(name, partial(hook_loss, loss, name, session))

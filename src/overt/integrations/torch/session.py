@@ -53,6 +53,8 @@ class Session:
     ----------
     written : dict
         Value of each series that was recorded at an epoch's end, by epoch and name.
+    generators : dict
+        The random numbers that loaders among the arguments have for themselves, by the loader's name.
     """
 
     def __init__(self, run: Run, options: Options) -> None:
@@ -62,6 +64,7 @@ class Session:
         self.epochs = Epochs(read_together, self._record_epoch, self._record_step, time.perf_counter)
         self.evaluations = Evaluations(run, options.class_names) if options.evaluate else None
         self.written: dict[tuple[int, str], float] = {}
+        self.generators: dict[str, list[torch.Generator]] = {}
         self.functional: FunctionalLosses | None = None
         self.batches: dict[str, Any] = {}
         self._is_watching = False
@@ -173,12 +176,16 @@ class Session:
         self.epochs.is_told = False
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it has counted, for a checkpoint."""
-        return self.epochs.state_dict()
+        """How far it has counted, and its loaders' own random numbers, for a checkpoint."""
+        random = {name: [each.get_state() for each in of_loader] for name, of_loader in self.generators.items()}
+        return {**self.epochs.state_dict(), "generators": random}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting from a checkpoint."""
         self.epochs.load_state_dict(state)
+        for name, states in state.get("generators", {}).items():
+            for generator, random in zip(self.generators.get(name, ()), states, strict=False):
+                generator.set_state(random)
 
     def abandon_epoch(self) -> None:
         """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
@@ -472,6 +479,13 @@ def _rows(given: Any) -> int | None:
     """Samples in the tensor that comes first, as it does in nearly every batch; None where none does."""
     first = given[0] if type(given) in (list, tuple) and given else given
     return first.size(0) if isinstance(first, torch.Tensor) and first.ndim else None
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The random numbers that a loader has for itself, where it was given ``generator=``."""
+    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list(dict.fromkeys(generator for generator in found if isinstance(generator, torch.Generator)))
 
 
 def _rates_of(optimizer: Any) -> dict[str, Any]:
