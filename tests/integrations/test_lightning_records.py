@@ -292,6 +292,32 @@ def test_a_forward_that_takes_the_whole_batch_has_a_signature_too(
     assert found == [list(names or ("input_0", "input_1")), ["output_0", "output_1"]]
 
 
+class Graph:
+    """As PyTorch Geometric's: some methods of a tensor, and no dimensions."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.x, self.y = (torch.stack(parts) for parts in zip(*samples, strict=True))
+
+    def to(self, *args: Any, **kwargs: Any) -> Graph:
+        return self
+
+    def detach(self) -> Graph:
+        return self
+
+
+def test_a_batch_of_graphs_is_trained_on_without_a_warning(runs: list[MemoryRun]) -> None:
+    class OfGraphs(classifier()):  # type: ignore[misc]
+        def _step(self, batch: Any, stage: str, **how: Any) -> Any:
+            return super()._step((batch.x, batch.y), stage, batch_size=len(batch.y), **how)
+
+    graphs, module = DataLoader(data().dataset, 4, collate_fn=Graph), OfGraphs()
+    fitted = trainer(TrackingCallback())
+    fitted.fit(module, graphs, graphs)
+    fitted.validate(module, graphs, verbose=False)
+    assert not [name for name in runs[0].tags if name.startswith("overt.not_recorded")]
+    assert "no signature" in runs[0].tags["overt.model_note"]
+
+
 def test_the_example_is_the_batch_as_it_came(runs: list[MemoryRun]) -> None:
     class Overwrites(classifier()):  # type: ignore[misc]
         def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -427,6 +427,18 @@ class Scores(NamedTuple):
     best: dict[str, Any] = {"loss": numpy.float32(0.25)}  # noqa: RUF012
 
 
+@pytest.mark.parametrize("are_copied", [False, True])
+def test_weights_are_no_metrics(captured: list[MemoryRun], *, are_copied: bool) -> None:
+    def train() -> Any:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.BatchNorm1d(1))
+        weights = model.state_dict()
+        best = {name: value.clone() for name, value in weights.items()} if are_copied else copy.deepcopy(weights)
+        return best, {"model": weights, "accuracy": 0.5}
+
+    track_training(train)()
+    assert captured[0].metrics == {"accuracy": 0.5}
+
+
 @pytest.mark.parametrize("returned", [{"accuracy": 0.5, "best": {"loss": torch.tensor([0.25])}}, Outcome(), Scores()])
 def test_what_has_a_name_is_recorded_however_deep(captured: list[MemoryRun], returned: Any) -> None:
     track_training(lambda: (returned, "more"))()
