@@ -401,10 +401,12 @@ def test_the_best_of_an_earlier_fit_is_not_that_of_the_next(runs: list[MemoryRun
     assert torch.equal(loaded(second).net[0].weight, worse.net[0].weight)
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_the_best_of_the_same_run_stays_when_it_goes_on(runs: list[MemoryRun], tmp_path: Path, more: int) -> None:
+@pytest.mark.parametrize(("more", "mode"), [(0, "min"), (1, "min"), (1, "max")])
+def test_the_best_of_the_same_run_stays_when_it_goes_on(
+    runs: list[MemoryRun], tmp_path: Path, more: int, mode: str
+) -> None:
     def fit(lr: float, **how: Any) -> Any:
-        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", mode=mode, save_last=True)
         callback = TrackingCallback(log_model="best")
         settings = {"enable_checkpointing": True, "max_epochs": how.pop("max_epochs")}
         trainer(callback, keeping, **settings).fit(classifier()(lr=lr), data(), data(), **how)
