@@ -18,7 +18,7 @@ pytest.importorskip("lightning")
 import lightning
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
 from sklearn.metrics import confusion_matrix, f1_score
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer, tree
 from torch.utils.data import DataLoader
@@ -61,6 +61,22 @@ def test_the_optimizer_is_described_as_a_learning_rate_finder_has_left_it(
     assert float(run.params.get("optimizer.lr", "0.0123")) == trained_with
     assert (trained_with != 0.0123) == (not lightning.__version__.startswith("2.4")), "2.4 forgets what it has found"
     assert run.params["momentum"] == "0.9"
+
+
+def test_a_batch_size_that_was_found_does_not_change_the_one_that_was_given(runs: list[MemoryRun]) -> None:
+    class Sized(lightning.LightningDataModule):
+        def __init__(self, batch_size: int = 2) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return data(batch_size=self.hparams.batch_size)
+
+        val_dataloader = train_dataloader
+
+    trainer(TrackingCallback(), BatchSizeFinder(max_trials=2)).fit(classifier()(), Sized())
+    assert (runs[0].params["batch_size"], runs[0].params["loader.batch_size"]) == ("2", "4")
+    assert not [tag for tag in runs[0].tags if tag.startswith("param_drift")]
 
 
 def test_a_fit_that_fails_before_its_first_step_has_its_optimizer_described(runs: list[MemoryRun]) -> None:
