@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import overt
+from overt.errors import OvertWarning
 from overt.stores.memory import MemoryRun
 
 torch = pytest.importorskip("torch")
@@ -161,6 +162,46 @@ def test_a_reduction_by_sum_or_none_gives_the_mean_over_samples(captured: list[M
 
     expected, _, _ = both(loop, make)
     assert captured[0].metrics["train_loss"] == pytest.approx(expected, rel=0 if how == "sum" else 1e-6, abs=0)
+
+
+def test_losses_of_a_step_in_half_precision_have_a_mean_that_is_not_rounded(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, loader, criterion, optimizer, epochs=1):
+        seen = []
+        for x, y in loader:
+            loss = criterion(model(x).half().repeat(2000, 1), y.repeat(2000))
+            loss.backward()
+            seen.append((loss.item(), 2000 * len(x)))
+        optimizer.step()
+        return sum(loss * count for loss, count in seen) / sum(count for _, count in seen)
+
+    these = parts()
+    expected = train(these.model, these.train_loader, these.criterion, these.optimizer)
+    assert captured[0].metrics["train_loss_step"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_within_torch_func_is_not_seen_and_that_is_said(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs=2):
+        for _ in range(epochs):
+            for x, y in train_loader:
+                weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+                def loss_of(weights, x, y):
+                    return criterion(torch.func.functional_call(model, weights, (x[None],)), y[None])
+
+                of_samples = torch.func.vmap(torch.func.grad(loss_of), (None, 0, 0), randomness="different")
+                for name, gradient in of_samples(weights, x, y).items():
+                    model.get_parameter(name).grad = gradient.mean(0)
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in val_loader:
+                    criterion(model(x), y)
+
+    with pytest.warns(OvertWarning, match="no training loss was seen"):
+        train(**parts().values())
+    assert [point.step for point in captured[0].history if point.name == "val_loss"] == [0, 1]
+    assert not [tag for tag in captured[0].tags if tag.startswith("overt.not_recorded")]
 
 
 def test_the_learning_rate_is_the_one_that_the_epoch_was_trained_with(captured: list[MemoryRun]) -> None:

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -37,6 +37,7 @@ from overt.integrations.torch.options import Options
 from overt.run import Run
 
 _SAMPLED_EVERY = 10
+_is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 _innermost: ContextVar[Session | None] = ContextVar("overt_innermost_session", default=None)
 """Whose code runs here: a loss module may be that of several trainings, in other threads or in calls within."""
@@ -305,6 +306,8 @@ class Session:
         if isinstance(function, partial):
             function, args, kwargs = function.func, (*function.args, *args), {**function.keywords, **kwargs}
         tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
+        if _is_transformed(tensor):
+            return  # it stands for a value that torch.func has yet to compute, and is none once it has
         is_training = tensor.requires_grad
         if is_training and self._seen_in_step is not None:
             if source in self._seen_in_step:
@@ -522,7 +525,8 @@ def _mean(losses: Sequence[Loss]) -> Any:
         loss = losses[0]
         return loss.value / loss.samples if loss.is_sum else loss.value
     samples = sum(loss.samples for loss in losses)
-    parts = [loss.value if loss.is_sum else loss.value * loss.samples for loss in losses]
+    values = [loss.value.to(torch.promote_types(loss.value.dtype, torch.float32)) for loss in losses]
+    parts = [value if loss.is_sum else value * loss.samples for value, loss in zip(values, losses, strict=True)]
     return torch.stack([part.to(parts[0]) for part in parts]).sum() / samples
 
 
