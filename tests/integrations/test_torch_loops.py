@@ -411,21 +411,32 @@ def test_loaders_side_by_side_are_one_epoch_and_a_shorter_one_may_start_again(ca
     assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
 
 
-def test_an_evaluation_in_the_middle_ends_no_epoch(captured: list[MemoryRun]) -> None:
+def test_evaluations_within_an_epoch_end_none_and_stand_at_their_steps(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, val_loader, criterion, optimizer):
+        losses, accuracies = [], []
         for _ in range(2):
             for index, (x, y) in enumerate(train_loader):
                 optimizer.zero_grad()
                 criterion(model(x), y).backward()
                 optimizer.step()
-                if index % 3 == 2:
+                if index % 2 == 1:
+                    total = right = 0
                     with torch.no_grad():
                         for a, b in val_loader:
-                            criterion(model(a), b)
+                            outputs = model(a)
+                            total += criterion(outputs, b).item() * len(a)
+                            right += (outputs.argmax(1) == b).sum().item()
+                    losses.append(total / 20)
+                    accuracies.append(right / 20)
+        return losses, accuracies
 
-    both(loop)
-    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
-    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+    (losses, accuracies), _, _ = both(loop)
+    (run,) = captured
+    assert series(run, "n_steps") == [(0, 7), (1, 7)]
+    for name, expected in (("val_loss", losses), ("val_accuracy", accuracies)):
+        assert series(run, name) == list(zip((0, 1), expected[2::3], strict=True)), "the last of each epoch"
+        in_between = [value for index, value in enumerate(expected) if index % 3 < 2]
+        assert series(run, f"{name}_step") == list(zip((1, 3, 8, 10), in_between, strict=True))
 
 
 def test_an_evaluation_on_the_training_data_is_no_training(captured: list[MemoryRun]) -> None:

@@ -30,13 +30,16 @@ from overt.capture.training import (
 from overt.deferred import is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
 from overt.guard import Parts
-from overt.integrations.torch.epochs import Epoch, Epochs, Loss, Pass, Step
+from overt.integrations.torch.epochs import Earlier, Epoch, Epochs, Loss, Pass, Step
 from overt.integrations.torch.evaluating import Evaluations
 from overt.integrations.torch.functional import FunctionalLosses
 from overt.integrations.torch.options import Options
 from overt.run import Run
 
 _SAMPLED_EVERY = 10
+_MOST_EARLIER = 100
+_LONGEST_S = 10.0
+"""How many evaluations within an epoch, and how long, wait to be read together."""
 _is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 _innermost: ContextVar[Session | None] = ContextVar("overt_innermost_session", default=None)
@@ -83,6 +86,7 @@ class Session:
         self._taken: set[str] = set()
         self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
         self._left_at = 0
+        self._earlier_since = 0.0
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -192,6 +196,7 @@ class Session:
         """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
         with self._part("epoch"):
             self._held.clear()
+            self._record_earlier()
             self.epochs.abandon()
 
     def close_epoch(self, index: int | None = None) -> None:
@@ -366,7 +371,10 @@ class Session:
             self._evaluated(loss, function, args, kwargs, is_elsewhere=is_elsewhere)
 
     def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any, *, is_elsewhere: bool) -> None:
+        n_earlier = len(self.epochs.earlier)
         name, is_new = self.epochs.evaluate(loss, is_elsewhere=is_elsewhere)
+        if len(self.epochs.earlier) > n_earlier:
+            self._set_aside(self.epochs.earlier[-1])
         if self.evaluations is not None and loss.is_further:
             self.run.set_tag(
                 f"overt.{name}_note", "several losses were seen in a batch: accuracy and report are of the first"
@@ -376,6 +384,24 @@ class Session:
                 self.evaluations.add(name, function, args, kwargs, is_new=is_new)
             except Exception as error:  # noqa: BLE001 - the loss itself stands
                 self.parts.failed("evaluation", error)
+
+    def _set_aside(self, earlier: Earlier) -> None:
+        """Another evaluation follows this one within the epoch: record it in a while, as of its step."""
+        if self.evaluations is not None:
+            earlier.right = self.evaluations.counted(earlier.name)
+        now = time.perf_counter()
+        if len(self.epochs.earlier) == 1:
+            self._earlier_since = now
+        elif now - self._earlier_since > _LONGEST_S or len(self.epochs.earlier) >= _MOST_EARLIER:
+            self._record_earlier()
+
+    def _record_earlier(self) -> None:
+        waiting, self.epochs.earlier = self.epochs.earlier, []
+        for earlier in waiting:
+            metrics = self.epochs.read_means(earlier.means)
+            metrics |= Evaluations.read_accuracies({earlier.name: earlier.right}, read_together)
+            for name, value in metrics.items():
+                self._log(f"{name}_step", value, earlier.step)
 
     def _is_to_be_sampled(self, drawn_in: Pass) -> bool:
         """Whether the losses of the batch just drawn are to be seen: all of an evaluation, some of a training."""
@@ -444,6 +470,7 @@ class Session:
     # -- epochs --------------------------------------------------------------------------------------------------------
 
     def _record_epoch(self, epoch: Epoch) -> None:
+        self._record_earlier()
         metrics = dict(epoch.metrics)
         if self.run.epoch is not None:
             metrics.pop("epoch_seconds", None)  # the run's own loop measures it
