@@ -477,13 +477,17 @@ def test_another_value_than_the_one_measured_is_kept_beside_it(captured: list[Me
     assert series(captured[0], "reported_train_loss") == [(0, 7.0)]
 
 
-def test_a_returned_module_is_the_model(captured: list[MemoryRun]) -> None:
-    @track_training
-    def train():
-        return torch.nn.Linear(3, 2), {"accuracy": 1.0}
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_returned_module_is_the_model(captured: list[MemoryRun], *, is_named: bool) -> None:
+    best = torch.nn.Linear(3, 2)
 
-    train()
+    @track_training
+    def train(model):
+        return {"model": best, "accuracy": 1.0} if is_named else (best, {"accuracy": 1.0})
+
+    train(torch.nn.Linear(3, 2))
     assert set(captured[0].models) == {"model"}
+    assert torch.equal(saved(captured[0]).weight, best.weight)
     assert captured[0].metrics == {"accuracy": 1.0}
 
 

@@ -101,5 +101,6 @@ def has_numbers(value: Any) -> bool:
 
 def module_in(returned: Any) -> torch.nn.Module | None:
     """The module among what was returned, if there is one."""
-    items = returned if isinstance(returned, tuple) else (returned,)
+    fields = fields_of(returned)
+    items = fields.values() if fields is not None else returned if isinstance(returned, tuple) else (returned,)
     return next((item for item in items if isinstance(item, torch.nn.Module)), None)
