@@ -29,6 +29,7 @@ pytest.importorskip("wrapt")
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from overt.integrations.torch.decorator import track_training  # noqa: E402
+from overt.integrations.torch.observers import is_observer  # noqa: E402
 
 
 @pytest.fixture
@@ -974,6 +975,23 @@ def test_a_loss_that_threads_share_is_of_the_training_that_asked_it(captured: li
         thread.join()
     expected = [series(captured[0], name) for name in ("train_loss", "train_loss_step")]
     assert [[series(run, name) for name in ("train_loss", "train_loss_step")] for run in captured] == 3 * [expected]
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy])
+def test_a_run_within_observes_what_the_call_around_it_has_handed_on(captured: list[MemoryRun], criterion: Any) -> None:
+    @track_training
+    def search(model, loader, criterion, optimizer):
+        teacher, _, _, its_own = make()
+        track_training(run_name="inner")(fit.__wrapped__)(teacher, loader, criterion, its_own, 3)
+        assert is_observer(loader)
+        fit.__wrapped__(model, loader, criterion, optimizer, 2)
+
+    model, _, in_order, optimizer = make()
+    search(model, in_order, criterion, optimizer)
+    outer, inner = captured
+    assert [len(series(run, "train_loss")) for run in (inner, outer)] == [3, 2]
+    assert [series(run, "n_steps") for run in (inner, outer)] == [[(0, 2), (1, 2), (2, 2)], [(0, 2), (1, 2)]]
+    assert inner.params["loader.n_samples"] == "8"
 
 
 def test_a_loss_that_a_run_within_shares_is_not_that_of_the_call_around_it(captured: list[MemoryRun]) -> None:

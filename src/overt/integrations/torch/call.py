@@ -116,8 +116,9 @@ class Call:
         """Decide on the run, describe the arguments in it, and put the observers in place."""
         trouble: Exception | None = None
         params: Mapping[str, object] = {}
+        asked = tuple(self._options.observe)
         try:
-            self._observed = self._arguments.observed(self._instance, tuple(self._options.observe))
+            self._observed = self._arguments.observed(self._instance, asked)
             params = params_of(self._arguments.given, self._observed)
         except Exception as error:  # noqa: BLE001 - a user's object may raise anything
             trouble = error
@@ -138,6 +139,10 @@ class Call:
         self._count = self._training.joined_by(self._name, self._observed, self._arguments.epoch)
         if run.is_null:
             return
+        if self._observed.is_observed:
+            with recorded_part(run, "arguments"):
+                self._observed = self._arguments.observed(self._instance, asked, self._training.session)
+                params = params_of(self._arguments.given, self._observed)
         self._n_epochs = -self._training.session.epochs.n_epochs
         if trouble is not None:
             self._training.session.parts.failed("arguments", trouble)
