@@ -392,8 +392,9 @@ def test_a_module_that_keeps_an_output_with_its_graph_has_its_best_weights_saved
 
 def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[MemoryRun]) -> None:
     module = classifier()()
-    with pytest.warns(OvertWarning, match="the last weights were recorded instead"):
+    with pytest.warns(OvertWarning, match="the last weights were recorded instead") as warned:
         trainer(TrackingCallback(log_model="best")).fit(module, data())
+    assert [each.filename for each in warned if each.category is OvertWarning] == [__file__], "not one of Lightning's"
     assert torch.equal(loaded(runs[0]).net[0].weight, module.net[0].weight)
     assert "the last weights" in runs[0].tags["overt.model_note"]
 
