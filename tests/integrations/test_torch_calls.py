@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import overt
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, OvertWarning
 from overt.stores.memory import MemoryRun, MemoryStore
 
 torch = pytest.importorskip("torch")
@@ -784,6 +784,30 @@ def test_a_call_without_a_model_records_into_the_run_around_it(captured: list[Me
     assert series(run, "score") == [(0, 0.0), (1, 0.5), (2, 1.0)]
     score(7)
     assert [run.status for run in captured] == ["FINISHED", "FINISHED"]  # outside any, nothing could follow
+
+
+def test_what_a_configuration_nests_is_described_once(captured: list[MemoryRun]) -> None:
+    model, loader, _, optimizer = make()
+    config = {
+        "train": {"loaders": {"a": loader}, "epochs": 3},
+        "nets": [model],
+        "sizes": [1, 2],
+        "optimizer": [optimizer],
+    }
+    track_training(lambda config: None)(config)
+    params = captured[0].params
+    assert (params["train.epochs"], params["sizes"], params["model_type"]) == ("3", "[1, 2]", "Linear")
+    assert not [name for name, value in params.items() if "DataLoader" in value or "(" in value]
+
+
+def test_a_warning_from_within_a_hook_points_at_the_users_line(captured: list[MemoryRun]) -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, *_: Any) -> Any:
+            return {"loss": 1}
+
+    with pytest.warns(OvertWarning, match="loss criterion of run .* could not be recorded") as warned:
+        track_training(lambda criterion: criterion(1, 2))(Odd())
+    assert [each.filename for each in warned] == [__file__]
 
 
 def test_params_are_those_of_the_first_call(captured: list[MemoryRun]) -> None:

@@ -20,6 +20,7 @@ from overt.tracker import Tracker
 _NO_PARAMS = ("self", "cls", "run", "epoch")
 _FABRIC = ("lightning.fabric.", "lightning_fabric.")
 _WRAPPERS = ("torch.", *_FABRIC)
+_NOTHING = object()
 _LOADER_SETTINGS = ("batch_size", "drop_last", "num_workers")
 
 
@@ -167,4 +168,13 @@ def _without_machinery(value: Any) -> dict[str, Any] | None:
         fields = {name: getattr(value, name) for name in type(value).model_fields}
     else:
         return None
-    return {str(key): item for key, item in fields.items() if not _is_machinery(item)}
+    return {str(key): plain for key, item in fields.items() if (plain := _plain(item)) is not _NOTHING}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` without the machinery within it; ``_NOTHING`` of what is nothing else."""
+    if _is_machinery(value) or (isinstance(value, list | tuple) and any(map(_is_machinery, value))):
+        return _NOTHING
+    if isinstance(value, Mapping):
+        return _without_machinery(value) or (_NOTHING if value else value)
+    return value
