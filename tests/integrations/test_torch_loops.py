@@ -439,6 +439,27 @@ def test_evaluations_within_an_epoch_end_none_and_stand_at_their_steps(captured:
         assert series(run, f"{name}_step") == list(zip((1, 3, 8, 10), in_between, strict=True))
 
 
+def test_an_evaluation_that_another_replaces_is_said_to_be(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        other = copy.deepcopy(model).eval()
+        for _ in range(2):
+            for x, y in train_loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+            for each in (model.eval(), other):
+                with torch.no_grad():
+                    for x, y in val_loader:
+                        criterion(each(x), y)
+            model.train()
+
+    both(loop)
+    (run,) = captured
+    assert [step for step, _ in series(run, "val_loss")] == [0, 1]
+    assert series(run, "val_loss")[0][1] == series(run, "val_loss")[1][1], "of the model that does not learn"
+    assert "evaluated again" in run.tags["overt.val_replaced"]
+    assert not series(run, "val_loss_step")
+
+
 def test_an_evaluation_on_the_training_data_is_no_training(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, val_loader, criterion, optimizer):
         for _ in range(2):

@@ -160,12 +160,15 @@ class Earlier:
         Losses by series.
     right : sequence
         Counts of right answers, for whoever keeps them.
+    is_replaced : bool
+        Whether no step came between the two, so that the later one stands for both.
     """
 
     name: str
     step: int
     means: Mapping[str, Mean]
     right: Sequence[Any] = ()
+    is_replaced: bool = False
 
 
 @dataclass(slots=True)
@@ -372,9 +375,9 @@ class Epochs:
         is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
         if is_new:
             step = max(map(self.count_of, self.optimizers), default=0) - 1
-            if found is not None and found.step != step:
+            if found is not None:
                 means = {series: found.means[source] for source, series in self._series_of(name, found).items()}
-                self.earlier.append(Earlier(name, found.step, means))
+                self.earlier.append(Earlier(name, found.step, means, is_replaced=found.step == step))
             self._evaluations[name] = found = _Evaluation(a_pass, step)
         assert found is not None
         found.take(loss)

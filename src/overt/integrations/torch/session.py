@@ -387,6 +387,13 @@ class Session:
 
     def _set_aside(self, earlier: Earlier) -> None:
         """Another evaluation follows this one within the epoch: record it in a while, as of its step."""
+        if earlier.is_replaced:
+            self.epochs.earlier.pop()
+            if (tag := f"overt.{earlier.name}_replaced") not in self.run.tags:
+                self.run.set_tag(
+                    tag, "evaluated again, of another model perhaps, before the next step: the last one is recorded"
+                )
+            return
         if self.evaluations is not None:
             earlier.right = self.evaluations.counted(earlier.name)
         now = time.perf_counter()
