@@ -1018,6 +1018,29 @@ def test_a_run_within_observes_what_the_call_around_it_has_handed_on(captured: l
     assert inner.params["loader.n_samples"] == "8"
 
 
+def test_nothing_of_ours_stays_in_a_configuration_that_threads_share() -> None:
+    began, may_end = threading.Event(), threading.Event()
+    loader = make()[1]
+    config = {"loader": loader}
+
+    @track_training
+    def first(config):
+        began.set()
+        assert may_end.wait(60)
+
+    @track_training
+    def second(config):
+        may_end.set()
+        thread.join()
+
+    with overt.testing.captured_runs():
+        thread = threading.Thread(target=first, args=(config,))
+        thread.start()
+        assert began.wait(60)
+        second(config)
+    assert config["loader"] is loader
+
+
 def test_a_loss_that_a_run_within_shares_is_not_that_of_the_call_around_it(captured: list[MemoryRun]) -> None:
     criterion = torch.nn.CrossEntropyLoss()
 

@@ -166,7 +166,8 @@ class Arguments:
         def restore() -> None:
             for place, before, observer in replaced:
                 if place.get() is observer:  # the function may have put something else there
-                    place.put(before)
+                    is_in_use = is_observer(before) and before._self_watcher.is_watching
+                    place.put(before if is_in_use else real_of(before))
 
         return restore
 

@@ -131,6 +131,11 @@ class Session:
             _innermost.reset(token)
             self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a call goes on that it watches."""
+        return self._is_watching
+
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
         """What an optimizer is called in this run, under whatever name a call has it.
 
