@@ -63,6 +63,17 @@ def test_the_optimizer_is_described_as_a_learning_rate_finder_has_left_it(
     assert run.params["momentum"] == "0.9"
 
 
+def test_a_vocabulary_among_the_hyper_parameters_is_one_param(runs: list[MemoryRun]) -> None:
+    class Reading(classifier()):  # type: ignore[misc]
+        def __init__(self, words: dict[str, int]) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer(TrackingCallback(), max_epochs=1).fit(Reading({f"word_{index}": index for index in range(3000)}), data())
+    assert "2990 more" in runs[0].params["words"]
+    assert not [name for name in runs[0].params if name.startswith("words.")]
+
+
 def test_a_batch_size_that_was_found_does_not_change_the_one_that_was_given(runs: list[MemoryRun]) -> None:
     class Sized(lightning.LightningDataModule):
         def __init__(self, batch_size: int = 2) -> None:

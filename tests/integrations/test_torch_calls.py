@@ -800,6 +800,14 @@ def test_what_a_configuration_nests_is_described_once(captured: list[MemoryRun])
     assert not [name for name, value in params.items() if "DataLoader" in value or "(" in value]
 
 
+def test_a_vocabulary_is_one_param(captured: list[MemoryRun]) -> None:
+    words = {f"word_{index}": index for index in range(3000)}
+    track_training(lambda words, config: None)(words, {"words": words, "size": 3})
+    params = captured[0].params
+    assert set(params) == {"words", "size"}
+    assert "2990 more" in params["words"]
+
+
 def test_a_warning_from_within_a_hook_points_at_the_users_line(captured: list[MemoryRun]) -> None:
     class Odd(torch.nn.Module):
         def forward(self, *_: Any) -> Any:

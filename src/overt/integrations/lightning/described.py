@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from overt.capture.params import describe, flatten
+from overt.capture.params import describe, flatten, is_data
 from overt.capture.training import count_samples, learning_rates, optimizer_params, scheduler_params
 
 _TRAINER = (
@@ -60,7 +60,7 @@ def hyperparameters(owner: Any) -> dict[str, object]:
         return {}
     given = owner.hparams_initial
     own = {name: value for name, value in given.items() if not str(name).startswith("_")}  # LightningCLI adds such
-    return dict(flatten(own))
+    return dict(flatten({name: describe(value) if is_data(value) else value for name, value in own.items()}))
 
 
 def batch_size(trainer: Any, batch: Any, *, known: Mapping[str, object]) -> dict[str, object]:

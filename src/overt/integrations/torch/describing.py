@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from overt.capture.params import describe, flatten
+from overt.capture.params import describe, flatten, is_data
 from overt.capture.training import optimizer_params, scheduler_params, summarize_model
 from overt.integrations.torch.arguments import Observed, is_loader
 from overt.integrations.torch.observers import is_observer, real_of
@@ -61,7 +61,7 @@ def _inner_optimizer(optimizer: Any) -> Any:
 def _parts(given: Mapping[str, Any], observed: Observed) -> Iterator[tuple[str, Mapping[str, object]]]:
     for name, value in given.items():
         if name not in _NO_PARAMS and not _is_machinery(value):
-            if _is_setting(value):
+            if _is_setting(value) or is_data(value):
                 yield name, {name: value}
             elif (fields := _without_machinery(value)) is not None:
                 yield name, flatten(fields)
@@ -175,6 +175,8 @@ def _plain(value: Any) -> Any:
     """``value`` without the machinery within it; ``_NOTHING`` of what is nothing else."""
     if _is_machinery(value) or (isinstance(value, list | tuple) and any(map(_is_machinery, value))):
         return _NOTHING
+    if is_data(value):
+        return describe(value)
     if isinstance(value, Mapping):
         return _without_machinery(value) or (_NOTHING if value else value)
     return value
