@@ -98,12 +98,13 @@ class Loops:
         self._series = series
         self._going: list[_EpochLoop] = []
         self._was_left = False
+        self._n_begun = 0  # epochs of all loops: those of a second one are recorded behind those of the first
         self._read: dict[str, float] = {}
 
     @property
     def epoch(self) -> int | None:
-        """The epoch that is going on, the innermost if there are several."""
-        return self._going[-1].epoch if self._going else None
+        """The epoch that is going on, as it is recorded; the innermost if there are several."""
+        return self._going[-1].recorded_as if self._going else None
 
     def keep_checkpoint(self, file: CheckpointFile, *, counted: Stateful, is_own: bool) -> None:
         """Have the loop that is asked to keep a checkpoint keep it in ``file``.
@@ -156,14 +157,16 @@ class Loops:
         is_shown = loop.count and self._is_shown(run)
         bar = bar_class()("epoch", loop.count, self.latest, done=loop.start, stays=True) if is_shown else None
         self._going.append(loop)
+        self._n_begun += loop.start
         try:
             for epoch in range(loop.start, loop.count):
-                loop.epoch = epoch
+                loop.recorded_as = self._n_begun
+                self._n_begun += 1
                 for listener in list(self.listeners):
-                    listener.epoch_begins(epoch)
+                    listener.epoch_begins(loop.recorded_as)
                 began = time.perf_counter()
                 yield epoch
-                self._end_epoch(run, epoch, time.perf_counter() - began)
+                self._end_epoch(run, loop.recorded_as, time.perf_counter() - began)
                 if loop.saved is not None:
                     loop.saved.save(run, epoch + 1)
                 if bar is not None:
@@ -204,7 +207,7 @@ class Loops:
 @dataclass(slots=True, eq=False)
 class _EpochLoop:
     count: int
-    epoch: int = 0
+    recorded_as: int = 0
     start: int = 0
     saved: _Keeping | None = None
 

@@ -394,7 +394,7 @@ class Run:
 
     @property
     def epoch(self) -> int | None:
-        """Number of the epoch that is going on in :meth:`epochs`; None outside."""
+        """Number that the epoch going on in :meth:`epochs` is recorded with; None outside."""
         return self.loops.epoch
 
     def epochs(self, count: int, *, checkpoint: object = None) -> Iterator[int]:
@@ -416,7 +416,8 @@ class Run:
         Yields
         ------
         int
-            From 0 up. While it is gone through, :attr:`epoch` is it.
+            From 0 up. It is recorded with the number :attr:`epoch`, which is the same in a run's first loop and counts
+            on in those that follow it or lie within it.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -11,6 +12,7 @@ from types import FrameType
 from overt.errors import OvertWarning
 
 _ROOT = str(Path(__file__).parent)
+_NOT_THE_USERS = (_ROOT, str(Path(os.__file__).parent), "/site-packages/", "/dist-packages/")
 
 
 def say(text: str) -> None:
@@ -21,7 +23,7 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Warn at the line outside overt that led here, in whichever room the caller is."""
+    """Warn at the user's line that led here, in whichever room the caller is."""
     frame = _users_frame()
     scope = frame.f_globals
     warnings.warn_explicit(
@@ -35,13 +37,17 @@ def warn(text: str) -> None:
 
 
 def users_line() -> tuple[str, int]:
-    """File and line outside overt that led here."""
+    """File and line of the user's that led here."""
     frame = _users_frame()
     return frame.f_code.co_filename, frame.f_lineno
 
 
 def _users_frame() -> FrameType:
+    """The innermost frame of the user's own code; without one, as at the process's end, that outside overt."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_ROOT):
         frame = frame.f_back
-    return frame
+    found: FrameType | None = frame
+    while found is not None and any(place in found.f_code.co_filename for place in _NOT_THE_USERS):
+        found = found.f_back  # PyTorch, Lightning or contextlib called a hook of ours
+    return found or frame

@@ -18,7 +18,7 @@ pytest.importorskip("lightning")
 import lightning
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, ModelCheckpoint
 from sklearn.metrics import confusion_matrix, f1_score
 from tests.integrations.lightning_parts import FILTERS, TREES, callback_of, classifier, data, series, trainer, tree
 from torch.utils.data import DataLoader
@@ -61,6 +61,33 @@ def test_the_optimizer_is_described_as_a_learning_rate_finder_has_left_it(
     assert float(run.params.get("optimizer.lr", "0.0123")) == trained_with
     assert (trained_with != 0.0123) == (not lightning.__version__.startswith("2.4")), "2.4 forgets what it has found"
     assert run.params["momentum"] == "0.9"
+
+
+def test_a_vocabulary_among_the_hyper_parameters_is_one_param(runs: list[MemoryRun]) -> None:
+    class Reading(classifier()):  # type: ignore[misc]
+        def __init__(self, words: dict[str, int]) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer(TrackingCallback(), max_epochs=1).fit(Reading({f"word_{index}": index for index in range(3000)}), data())
+    assert "2990 more" in runs[0].params["words"]
+    assert not [name for name in runs[0].params if name.startswith("words.")]
+
+
+def test_a_batch_size_that_was_found_does_not_change_the_one_that_was_given(runs: list[MemoryRun]) -> None:
+    class Sized(lightning.LightningDataModule):
+        def __init__(self, batch_size: int = 2) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return data(batch_size=self.hparams.batch_size)
+
+        val_dataloader = train_dataloader
+
+    trainer(TrackingCallback(), BatchSizeFinder(max_trials=2)).fit(classifier()(), Sized())
+    assert (runs[0].params["batch_size"], runs[0].params["loader.batch_size"]) == ("2", "4")
+    assert not [tag for tag in runs[0].tags if tag.startswith("param_drift")]
 
 
 def test_a_fit_that_fails_before_its_first_step_has_its_optimizer_described(runs: list[MemoryRun]) -> None:
@@ -292,6 +319,32 @@ def test_a_forward_that_takes_the_whole_batch_has_a_signature_too(
     assert found == [list(names or ("input_0", "input_1")), ["output_0", "output_1"]]
 
 
+class Graph:
+    """As PyTorch Geometric's: some methods of a tensor, and no dimensions."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.x, self.y = (torch.stack(parts) for parts in zip(*samples, strict=True))
+
+    def to(self, *args: Any, **kwargs: Any) -> Graph:
+        return self
+
+    def detach(self) -> Graph:
+        return self
+
+
+def test_a_batch_of_graphs_is_trained_on_without_a_warning(runs: list[MemoryRun]) -> None:
+    class OfGraphs(classifier()):  # type: ignore[misc]
+        def _step(self, batch: Any, stage: str, **how: Any) -> Any:
+            return super()._step((batch.x, batch.y), stage, batch_size=len(batch.y), **how)
+
+    graphs, module = DataLoader(data().dataset, 4, collate_fn=Graph), OfGraphs()
+    fitted = trainer(TrackingCallback())
+    fitted.fit(module, graphs, graphs)
+    fitted.validate(module, graphs, verbose=False)
+    assert not [name for name in runs[0].tags if name.startswith("overt.not_recorded")]
+    assert "no signature" in runs[0].tags["overt.model_note"]
+
+
 def test_the_example_is_the_batch_as_it_came(runs: list[MemoryRun]) -> None:
     class Overwrites(classifier()):  # type: ignore[misc]
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -323,10 +376,36 @@ def test_the_best_weights_are_the_model_on_request(runs: list[MemoryRun]) -> Non
     assert run.tags["overt.best_checkpoint"] == f"checkpoints/{name}"
 
 
+def test_of_several_checkpoints_the_best_is_of_one_that_watches_a_metric(runs: list[MemoryRun], tmp_path: Path) -> None:
+    class Worsens(classifier()):  # type: ignore[misc]
+        def on_validation_epoch_end(self) -> None:
+            self.log("badness", float(self.current_epoch))
+
+    keeping = [ModelCheckpoint(tmp_path, every_n_train_steps=4), ModelCheckpoint(tmp_path, monitor="badness")]
+    fitted = trainer(TrackingCallback(log_model="best"), *keeping, enable_checkpointing=True, max_epochs=3)
+    fitted.fit(Worsens(), data(), data())
+    assert runs[0].tags["overt.best_checkpoint"] == f"checkpoints/{Path(keeping[1].best_model_path).name}"
+    assert Path(keeping[1].best_model_path).name.startswith("epoch=0")
+
+
+def test_a_module_that_keeps_an_output_with_its_graph_has_its_best_weights_saved(runs: list[MemoryRun]) -> None:
+    class Keeping(classifier()):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.kept = [super().training_step(batch, batch_idx)]
+            return self.kept[0]
+
+    module, keeping = Keeping(), ModelCheckpoint(monitor="val_loss", mode="max")
+    trainer(TrackingCallback(log_model="best"), keeping, enable_checkpointing=True).fit(module, data(), data())
+    best = torch.load(keeping.best_model_path, weights_only=False)["state_dict"]
+    assert torch.equal(loaded(runs[0]).net[0].weight, best["net.0.weight"])
+    assert not torch.equal(module.net[0].weight, best["net.0.weight"])
+
+
 def test_without_a_checkpoint_the_best_is_the_last_and_that_is_said(runs: list[MemoryRun]) -> None:
     module = classifier()()
-    with pytest.warns(OvertWarning, match="the last weights were recorded instead"):
+    with pytest.warns(OvertWarning, match="the last weights were recorded instead") as warned:
         trainer(TrackingCallback(log_model="best")).fit(module, data())
+    assert [each.filename for each in warned if each.category is OvertWarning] == [__file__], "not one of Lightning's"
     assert torch.equal(loaded(runs[0]).net[0].weight, module.net[0].weight)
     assert "the last weights" in runs[0].tags["overt.model_note"]
 
@@ -350,10 +429,12 @@ def test_the_best_of_an_earlier_fit_is_not_that_of_the_next(runs: list[MemoryRun
     assert torch.equal(loaded(second).net[0].weight, worse.net[0].weight)
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_the_best_of_the_same_run_stays_when_it_goes_on(runs: list[MemoryRun], tmp_path: Path, more: int) -> None:
+@pytest.mark.parametrize(("more", "mode"), [(0, "min"), (1, "min"), (1, "max")])
+def test_the_best_of_the_same_run_stays_when_it_goes_on(
+    runs: list[MemoryRun], tmp_path: Path, more: int, mode: str
+) -> None:
     def fit(lr: float, **how: Any) -> Any:
-        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+        keeping = ModelCheckpoint(tmp_path, monitor="val_loss", mode=mode, save_last=True)
         callback = TrackingCallback(log_model="best")
         settings = {"enable_checkpointing": True, "max_epochs": how.pop("max_epochs")}
         trainer(callback, keeping, **settings).fit(classifier()(lr=lr), data(), data(), **how)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import overt
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, OvertWarning
 from overt.stores.memory import MemoryRun, MemoryStore
 
 torch = pytest.importorskip("torch")
@@ -29,6 +29,7 @@ pytest.importorskip("wrapt")
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from overt.integrations.torch.decorator import track_training  # noqa: E402
+from overt.integrations.torch.observers import is_observer  # noqa: E402
 
 
 @pytest.fixture
@@ -427,6 +428,18 @@ class Scores(NamedTuple):
     best: dict[str, Any] = {"loss": numpy.float32(0.25)}  # noqa: RUF012
 
 
+@pytest.mark.parametrize("are_copied", [False, True])
+def test_weights_are_no_metrics(captured: list[MemoryRun], *, are_copied: bool) -> None:
+    def train() -> Any:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.BatchNorm1d(1))
+        weights = model.state_dict()
+        best = {name: value.clone() for name, value in weights.items()} if are_copied else copy.deepcopy(weights)
+        return best, {"model": weights, "accuracy": 0.5}
+
+    track_training(train)()
+    assert captured[0].metrics == {"accuracy": 0.5}
+
+
 @pytest.mark.parametrize("returned", [{"accuracy": 0.5, "best": {"loss": torch.tensor([0.25])}}, Outcome(), Scores()])
 def test_what_has_a_name_is_recorded_however_deep(captured: list[MemoryRun], returned: Any) -> None:
     track_training(lambda: (returned, "more"))()
@@ -465,13 +478,17 @@ def test_another_value_than_the_one_measured_is_kept_beside_it(captured: list[Me
     assert series(captured[0], "reported_train_loss") == [(0, 7.0)]
 
 
-def test_a_returned_module_is_the_model(captured: list[MemoryRun]) -> None:
-    @track_training
-    def train():
-        return torch.nn.Linear(3, 2), {"accuracy": 1.0}
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_returned_module_is_the_model(captured: list[MemoryRun], *, is_named: bool) -> None:
+    best = torch.nn.Linear(3, 2)
 
-    train()
+    @track_training
+    def train(model):
+        return {"model": best, "accuracy": 1.0} if is_named else (best, {"accuracy": 1.0})
+
+    train(torch.nn.Linear(3, 2))
     assert set(captured[0].models) == {"model"}
+    assert torch.equal(saved(captured[0]).weight, best.weight)
     assert captured[0].metrics == {"accuracy": 1.0}
 
 
@@ -769,6 +786,38 @@ def test_a_call_without_a_model_records_into_the_run_around_it(captured: list[Me
     assert [run.status for run in captured] == ["FINISHED", "FINISHED"]  # outside any, nothing could follow
 
 
+def test_what_a_configuration_nests_is_described_once(captured: list[MemoryRun]) -> None:
+    model, loader, _, optimizer = make()
+    config = {
+        "train": {"loaders": {"a": loader}, "epochs": 3},
+        "nets": [model],
+        "sizes": [1, 2],
+        "optimizer": [optimizer],
+    }
+    track_training(lambda config: None)(config)
+    params = captured[0].params
+    assert (params["train.epochs"], params["sizes"], params["model_type"]) == ("3", "[1, 2]", "Linear")
+    assert not [name for name, value in params.items() if "DataLoader" in value or "(" in value]
+
+
+def test_a_vocabulary_is_one_param(captured: list[MemoryRun]) -> None:
+    words = {f"word_{index}": index for index in range(3000)}
+    track_training(lambda words, config: None)(words, {"words": words, "size": 3})
+    params = captured[0].params
+    assert set(params) == {"words", "size"}
+    assert "2990 more" in params["words"]
+
+
+def test_a_warning_from_within_a_hook_points_at_the_users_line(captured: list[MemoryRun]) -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, *_: Any) -> Any:
+            return {"loss": 1}
+
+    with pytest.warns(OvertWarning, match="loss criterion of run .* could not be recorded") as warned:
+        track_training(lambda criterion: criterion(1, 2))(Odd())
+    assert [each.filename for each in warned] == [__file__]
+
+
 def test_params_are_those_of_the_first_call(captured: list[MemoryRun]) -> None:
     @track_training
     def train(lr, epoch):
@@ -932,6 +981,89 @@ def test_trainings_of_other_threads_go_on(captured: list[MemoryRun]) -> None:
     thread.join()
     train_epoch(None, mine[0], "cpu", mine[1], mine[3], 1)
     assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(0, 4), (1, 4), (2, 4)]]
+
+
+@track_training
+def fit(model, loader, criterion, optimizer, epochs, meanwhile=lambda: None):
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+            meanwhile()
+
+
+def test_a_loss_that_threads_share_is_of_the_training_that_asked_it(captured: list[MemoryRun]) -> None:
+    criterion, both = torch.nn.CrossEntropyLoss(), threading.Barrier(2, timeout=60)
+    alone, *together = [make() for _ in range(3)]
+    fit(alone[0], alone[2], criterion, alone[3], 2)
+    threads = [
+        threading.Thread(target=fit, args=(model, in_order, criterion, optimizer, 2, both.wait))
+        for model, _, in_order, optimizer in together
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = [series(captured[0], name) for name in ("train_loss", "train_loss_step")]
+    assert [[series(run, name) for name in ("train_loss", "train_loss_step")] for run in captured] == 3 * [expected]
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy])
+def test_a_run_within_observes_what_the_call_around_it_has_handed_on(captured: list[MemoryRun], criterion: Any) -> None:
+    @track_training
+    def search(model, loader, criterion, optimizer):
+        teacher, _, _, its_own = make()
+        track_training(run_name="inner")(fit.__wrapped__)(teacher, loader, criterion, its_own, 3)
+        assert is_observer(loader)
+        fit.__wrapped__(model, loader, criterion, optimizer, 2)
+
+    model, _, in_order, optimizer = make()
+    search(model, in_order, criterion, optimizer)
+    outer, inner = captured
+    assert [len(series(run, "train_loss")) for run in (inner, outer)] == [3, 2]
+    assert [series(run, "n_steps") for run in (inner, outer)] == [[(0, 2), (1, 2), (2, 2)], [(0, 2), (1, 2)]]
+    assert inner.params["loader.n_samples"] == "8"
+
+
+def test_nothing_of_ours_stays_in_a_configuration_that_threads_share() -> None:
+    began, may_end = threading.Event(), threading.Event()
+    loader = make()[1]
+    config = {"loader": loader}
+
+    @track_training
+    def first(config):
+        began.set()
+        assert may_end.wait(60)
+
+    @track_training
+    def second(config):
+        may_end.set()
+        thread.join()
+
+    with overt.testing.captured_runs():
+        thread = threading.Thread(target=first, args=(config,))
+        thread.start()
+        assert began.wait(60)
+        second(config)
+    assert config["loader"] is loader
+
+
+def test_a_loss_that_a_run_within_shares_is_not_that_of_the_call_around_it(captured: list[MemoryRun]) -> None:
+    criterion = torch.nn.CrossEntropyLoss()
+
+    @track_training
+    def distil(student, loader, criterion, optimizer, epochs):
+        teacher, _, in_order, its_own = make()
+        track_training(run_name="teacher")(fit.__wrapped__)(teacher, in_order, criterion, its_own, 3)
+        fit.__wrapped__(student, loader, criterion, optimizer, epochs)
+
+    for train in (fit, distil):
+        model, _, in_order, optimizer = make()
+        train(model, in_order, criterion, optimizer, 2)
+    alone, student, teacher = (series(run, "train_loss_step") for run in captured)
+    assert (len(alone), student, len(teacher)) == (4, alone, 6)
+    assert series(captured[1], "train_loss") == series(captured[0], "train_loss")
 
 
 @pytest.mark.parametrize("error", [None, ValueError("later")])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import overt
+from overt.errors import OvertWarning
 from overt.stores.memory import MemoryRun
 
 torch = pytest.importorskip("torch")
@@ -161,6 +162,46 @@ def test_a_reduction_by_sum_or_none_gives_the_mean_over_samples(captured: list[M
 
     expected, _, _ = both(loop, make)
     assert captured[0].metrics["train_loss"] == pytest.approx(expected, rel=0 if how == "sum" else 1e-6, abs=0)
+
+
+def test_losses_of_a_step_in_half_precision_have_a_mean_that_is_not_rounded(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, loader, criterion, optimizer, epochs=1):
+        seen = []
+        for x, y in loader:
+            loss = criterion(model(x).half().repeat(2000, 1), y.repeat(2000))
+            loss.backward()
+            seen.append((loss.item(), 2000 * len(x)))
+        optimizer.step()
+        return sum(loss * count for loss, count in seen) / sum(count for _, count in seen)
+
+    these = parts()
+    expected = train(these.model, these.train_loader, these.criterion, these.optimizer)
+    assert captured[0].metrics["train_loss_step"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_within_torch_func_is_not_seen_and_that_is_said(captured: list[MemoryRun]) -> None:
+    @track_training
+    def train(model, train_loader, val_loader, criterion, optimizer, epochs=2):
+        for _ in range(epochs):
+            for x, y in train_loader:
+                weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+                def loss_of(weights, x, y):
+                    return criterion(torch.func.functional_call(model, weights, (x[None],)), y[None])
+
+                of_samples = torch.func.vmap(torch.func.grad(loss_of), (None, 0, 0), randomness="different")
+                for name, gradient in of_samples(weights, x, y).items():
+                    model.get_parameter(name).grad = gradient.mean(0)
+                optimizer.step()
+            with torch.no_grad():
+                for x, y in val_loader:
+                    criterion(model(x), y)
+
+    with pytest.warns(OvertWarning, match="no training loss was seen"):
+        train(**parts().values())
+    assert [point.step for point in captured[0].history if point.name == "val_loss"] == [0, 1]
+    assert not [tag for tag in captured[0].tags if tag.startswith("overt.not_recorded")]
 
 
 def test_the_learning_rate_is_the_one_that_the_epoch_was_trained_with(captured: list[MemoryRun]) -> None:
@@ -370,21 +411,53 @@ def test_loaders_side_by_side_are_one_epoch_and_a_shorter_one_may_start_again(ca
     assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
 
 
-def test_an_evaluation_in_the_middle_ends_no_epoch(captured: list[MemoryRun]) -> None:
+def test_evaluations_within_an_epoch_end_none_and_stand_at_their_steps(captured: list[MemoryRun]) -> None:
     def loop(model, train_loader, val_loader, criterion, optimizer):
+        losses, accuracies = [], []
         for _ in range(2):
             for index, (x, y) in enumerate(train_loader):
                 optimizer.zero_grad()
                 criterion(model(x), y).backward()
                 optimizer.step()
-                if index % 3 == 2:
+                if index % 2 == 1:
+                    total = right = 0
                     with torch.no_grad():
                         for a, b in val_loader:
-                            criterion(model(a), b)
+                            outputs = model(a)
+                            total += criterion(outputs, b).item() * len(a)
+                            right += (outputs.argmax(1) == b).sum().item()
+                    losses.append(total / 20)
+                    accuracies.append(right / 20)
+        return losses, accuracies
+
+    (losses, accuracies), _, _ = both(loop)
+    (run,) = captured
+    assert series(run, "n_steps") == [(0, 7), (1, 7)]
+    for name, expected in (("val_loss", losses), ("val_accuracy", accuracies)):
+        assert series(run, name) == list(zip((0, 1), expected[2::3], strict=True)), "the last of each epoch"
+        in_between = [value for index, value in enumerate(expected) if index % 3 < 2]
+        assert series(run, f"{name}_step") == list(zip((1, 3, 8, 10), in_between, strict=True))
+
+
+def test_an_evaluation_that_another_replaces_is_said_to_be(captured: list[MemoryRun]) -> None:
+    def loop(model, train_loader, val_loader, criterion, optimizer):
+        other = copy.deepcopy(model).eval()
+        for _ in range(2):
+            for x, y in train_loader:
+                criterion(model(x), y).backward()
+                optimizer.step()
+            for each in (model.eval(), other):
+                with torch.no_grad():
+                    for x, y in val_loader:
+                        criterion(each(x), y)
+            model.train()
 
     both(loop)
-    assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
-    assert [step for step, _ in series(captured[0], "val_loss")] == [0, 1]
+    (run,) = captured
+    assert [step for step, _ in series(run, "val_loss")] == [0, 1]
+    assert series(run, "val_loss")[0][1] == series(run, "val_loss")[1][1], "of the model that does not learn"
+    assert "evaluated again" in run.tags["overt.val_replaced"]
+    assert not series(run, "val_loss_step")
 
 
 def test_an_evaluation_on_the_training_data_is_no_training(captured: list[MemoryRun]) -> None:

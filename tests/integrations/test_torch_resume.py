@@ -97,6 +97,21 @@ def test_after_an_error_the_same_call_goes_on_to_the_weights_of_an_undisturbed_o
         assert values(failed, name, 2)[-1] == expected[-1]
 
 
+def test_a_loaders_own_generator_goes_on_where_it_was() -> None:
+    def seeded() -> tuple[Any, ...]:
+        model, loader, *others = parts()
+        return model, DataLoader(loader.dataset, 4, shuffle=True, generator=torch.Generator().manual_seed(3)), *others
+
+    undisturbed = seeded()
+    train(None, *undisturbed, epochs=5)
+    fails_in[3] = True
+    with pytest.raises(ValueError, match="in epoch 3"):
+        train(None, *seeded(), epochs=5)
+    again = seeded()
+    train(None, *again, epochs=5)
+    assert same(weights(again[0]), weights(undisturbed[0]))
+
+
 def test_a_finished_training_leaves_nothing_to_go_on_from() -> None:
     first = train(None, *parts(), epochs=2), train.run_
     second = train(None, *parts(), epochs=2), train.run_

@@ -71,8 +71,21 @@ def test_of_loops_within_each_other_the_innermost_epoch_is_known(run: Run) -> No
     for outer in run.epochs(2):
         for inner in run.epochs(2):
             seen.append((outer, inner, run.epoch))  # noqa: PERF401 - the loop is what is tested
-        assert run.epoch == outer
-    assert seen == [(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 1, 1)]
+        assert run.epoch == (0, 3)[outer]
+    assert seen == [(0, 0, 1), (0, 1, 2), (1, 0, 4), (1, 1, 5)]
+
+
+def test_a_second_loop_begins_with_0_and_is_recorded_behind_the_first(run: Run, stored: MemoryRun) -> None:
+    seen = []
+    for epoch in run.epochs(4):
+        if epoch == 2:
+            break
+    for epoch in run.epochs(2):
+        seen.append((epoch, run.epoch))
+        run.log_metric("mine", 1.0, epoch=run.epoch)
+    assert seen == [(0, 3), (1, 4)]
+    assert steps(stored, "epoch_seconds") == [0, 1, 3, 4]
+    assert steps(stored, "mine") == [3, 4]
 
 
 def test_each_epoch_has_its_seconds(run: Run, stored: MemoryRun) -> None:

@@ -26,6 +26,7 @@ from overt.capture.secrets import redact_value
 
 _MAX_DEPTH = 16
 _MAX_ITEMS = 1000  # of a container spelled out; beyond it the first ten, the count and a hash
+_MAX_SETTINGS = 200  # of one mapping: a configuration has fewer, a vocabulary more
 _SMALL_ARRAY = 10
 _HASH_DIGITS = 12
 
@@ -110,6 +111,11 @@ def flatten(config: object) -> dict[str, str]:
             unique = f"{name}.{count}"
         params[unique] = redact_value(name, describe(value))
     return params
+
+
+def is_data(value: object) -> bool:
+    """Whether ``value`` is a mapping with more entries than a configuration has: a vocabulary, a table of labels."""
+    return isinstance(value, Mapping) and len(value) > _MAX_SETTINGS
 
 
 # --- configurations ---------------------------------------------------------------------------------------------------

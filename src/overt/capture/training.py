@@ -249,9 +249,14 @@ def count_samples(batch: Any) -> int | None:
     return next((count for item in items if (count := count_samples(item)) is not None), None)
 
 
+def is_tensor_like(batch: Any) -> bool:
+    """Whether ``batch`` has dimensions of which the first is of samples: a graph of PyTorch Geometric has none."""
+    return hasattr(batch, "detach") and hasattr(batch, "ndim")
+
+
 def first_samples(batch: Any, count: int) -> Any:
     """A copy of the first samples of ``batch``, where it is: nothing waits for the device."""
-    if hasattr(batch, "detach"):
+    if is_tensor_like(batch):
         return (batch[:count] if batch.ndim else batch).detach().clone()
     if isinstance(batch, Mapping):
         return {name: first_samples(item, count) for name, item in batch.items()}

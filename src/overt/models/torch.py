@@ -82,7 +82,17 @@ def _on_cpu(module: Any) -> Any:
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return module
-    return copy.deepcopy(module).cpu()
+    return copied_to_cpu(module)
+
+
+def copied_to_cpu(module: Any) -> Any:
+    """A copy of a module, on the CPU."""
+    try:
+        copied = copy.deepcopy(module)
+    except RuntimeError:  # torch copies no tensor with a graph, such as an output that is kept for an epoch's end
+        content, _ = _dump(module)
+        copied = sys.modules["torch"].load(io.BytesIO(content), map_location="cpu", weights_only=False)
+    return copied.cpu()
 
 
 def _dump(module: Any) -> tuple[bytes, frozenset[str]]:

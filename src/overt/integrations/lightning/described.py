@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from overt.capture.params import describe, flatten
+from overt.capture.params import describe, flatten, is_data
 from overt.capture.training import count_samples, learning_rates, optimizer_params, scheduler_params
 
 _TRAINER = (
@@ -60,18 +60,24 @@ def hyperparameters(owner: Any) -> dict[str, object]:
         return {}
     given = owner.hparams_initial
     own = {name: value for name, value in given.items() if not str(name).startswith("_")}  # LightningCLI adds such
-    return dict(flatten(own))
+    return dict(flatten({name: describe(value) if is_data(value) else value for name, value in own.items()}))
 
 
-def batch_size(trainer: Any, batch: Any) -> dict[str, object]:
-    """The training loader's own batch size, else that of ``batch``, as a param where there is one."""
+def batch_size(trainer: Any, batch: Any, *, known: Mapping[str, object]) -> dict[str, object]:
+    """The training loader's own batch size, else that of ``batch``, as a param where there is one.
+
+    It is ``loader.batch_size`` where ``known`` params have another: before a BatchSizeFinder, or of all devices.
+    """
     loaders = trainer.train_dataloader
     found = getattr(loaders, "batch_size", None)
     if found is None and isinstance(loaders, Mapping):
         found = {name: getattr(loader, "batch_size", None) for name, loader in loaders.items()}
     if found is None:
         found = count_samples(batch)
-    return {} if found is None else {"batch_size": found}
+    if found is None:
+        return {}
+    is_free = describe(known.get("batch_size", found)) == describe(found)
+    return {"batch_size" if is_free else "loader.batch_size": found}
 
 
 def cli_config(trainer: Any) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from overt.capture.training import first_samples
+from overt.capture.training import first_samples, is_tensor_like
 
 _ROWS = 5
 
@@ -34,7 +34,7 @@ class EvaluatedData:
 
 
 def _are_equal(one: Any, other: Any) -> bool:
-    if hasattr(one, "detach") and hasattr(other, "detach"):
+    if is_tensor_like(one) and is_tensor_like(other):
         is_same = one.shape == other.shape and one.dtype == other.dtype
         return is_same and bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is NaN here
     if isinstance(one, Mapping) and isinstance(other, Mapping):

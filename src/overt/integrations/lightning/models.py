@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from overt.integrations.lightning.described import is_a
+from overt.models.torch import copied_to_cpu
 
 _REQUIRED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _TARGETS = frozenset("target targets y label labels".split())
@@ -44,9 +44,12 @@ def _inputs_of(module: Any, batch: Any) -> Any:
 
 
 def best_checkpoints(trainer: Any) -> dict[Path, int]:
-    """The file (or folder) of the best checkpoint of each ModelCheckpoint, and when it was written, in nanoseconds."""
+    """The file (or folder) of the best checkpoint of each ModelCheckpoint, and when it was written, in nanoseconds.
+
+    Those that watch a metric come first: the best of any other is its latest.
+    """
     found = {}
-    for callback in trainer.checkpoint_callbacks:
+    for callback in sorted(trainer.checkpoint_callbacks, key=lambda kept: getattr(kept, "monitor", None) is None):
         if is_a(callback, "ModelCheckpoint") and callback.best_model_path:
             path = Path(callback.best_model_path)
             with suppress(FileNotFoundError):  # it may be in a bucket
@@ -57,7 +60,7 @@ def best_checkpoints(trainer: Any) -> dict[Path, int]:
 def with_weights_of(module: Any, checkpoint: Path) -> Any:
     """A copy of ``module`` with the weights of a checkpoint that this training has written."""
     loaded = sys.modules["torch"].load(checkpoint, map_location="cpu", weights_only=False)
-    best = copy.deepcopy(module).cpu()
+    best = copied_to_cpu(module)
     best.on_load_checkpoint(loaded)
     best.load_state_dict(loaded["state_dict"], strict=getattr(best, "strict_loading", True))
     return best

@@ -182,7 +182,7 @@ class Session:
         if not self._has_seen_batch:
             self._has_seen_batch = True
             with self.parts.guarded("batch size"):
-                self._log_params(described.batch_size(trainer, batch))
+                self._log_params(described.batch_size(trainer, batch, known=self._described))
             with self.parts.guarded("input example"):
                 self._candidates = first_samples(models.candidates_in(batch, module), _EXAMPLE_ROWS)
         every = self._every or trainer.log_every_n_steps

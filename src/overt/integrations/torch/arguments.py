@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.modules.loss import _Loss
 
-from overt.integrations.torch.observers import Loader, LossFunction, Watcher, can_be_hooked, is_observer
+from overt.integrations.torch.observers import Loader, LossFunction, Watcher, can_be_hooked, is_observer, real_of
 from overt.run import Run
 
 _LOSS_NAME = re.compile(
@@ -47,6 +47,10 @@ class Observed:
     ----------
     places : dict
         By id of a loader or loss function: where it lies.
+    watcher : Watcher or None
+        Who observes: what others observe, of calls around this one, is observed as well.
+    is_observed : bool
+        Whether something was left out because it is observed already.
     """
 
     losses: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -55,6 +59,8 @@ class Observed:
     loaders: dict[str, Any] = dataclasses.field(default_factory=dict)
     models: dict[str, torch.nn.Module] = dataclasses.field(default_factory=dict)
     places: dict[int, list[Place]] = dataclasses.field(default_factory=dict)
+    watcher: Watcher | None = None
+    is_observed: bool = False
 
     def add(self, name: str, value: Any, place: Place | None, *, is_asked: bool = False) -> bool:
         """Take ``value`` in, if it is something to be observed."""
@@ -129,9 +135,9 @@ class Arguments:
         if is_one and self._bound.arguments.get("run") is None:
             self._bound.arguments["run"] = run
 
-    def observed(self, instance: object, asked: tuple[str, ...]) -> Observed:
+    def observed(self, instance: object, asked: tuple[str, ...], watcher: Watcher | None = None) -> Observed:
         """What can be observed among them, and among the attributes of a method's object."""
-        found = Observed()
+        found = Observed(watcher=watcher)
         for name, parameter in self._bound.signature.parameters.items():
             if name not in self._bound.arguments:
                 continue
@@ -154,13 +160,14 @@ class Arguments:
         replaced: list[tuple[Place, Any, Any]] = []
         for real, observer in found.observers(watcher):
             for place in found.places.get(id(real), ()):
+                replaced.append((place, place.get(), observer))
                 place.put(observer)
-                replaced.append((place, real, observer))
 
         def restore() -> None:
-            for place, real, observer in replaced:
+            for place, before, observer in replaced:
                 if place.get() is observer:  # the function may have put something else there
-                    place.put(real)
+                    is_in_use = is_observer(before) and before._self_watcher.is_watching
+                    place.put(before if is_in_use else real_of(before))
 
         return restore
 
@@ -191,7 +198,12 @@ def _is_machinery(value: Any) -> bool:
 
 
 def _find(found: Observed, name: str, value: Any, place: Place | None, asked: tuple[str, ...], depth: int = 0) -> None:
-    if is_observer(value) or depth > _MAX_DEPTH:
+    if is_observer(value):
+        if found.watcher is None or value._self_watcher is found.watcher:
+            found.is_observed = True
+            return
+        value = real_of(value)
+    if depth > _MAX_DEPTH:
         return
     if found.add(name, value, place, is_asked=name in asked):
         return

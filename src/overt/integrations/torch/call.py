@@ -31,6 +31,7 @@ from overt.integrations.torch.observers import (
 )
 from overt.integrations.torch.options import Options
 from overt.integrations.torch.outcome import fields_of, has_numbers, module_in, own_epoch, points_of, points_of_epoch
+from overt.integrations.torch.session import generators_of
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -115,8 +116,9 @@ class Call:
         """Decide on the run, describe the arguments in it, and put the observers in place."""
         trouble: Exception | None = None
         params: Mapping[str, object] = {}
+        asked = tuple(self._options.observe)
         try:
-            self._observed = self._arguments.observed(self._instance, tuple(self._options.observe))
+            self._observed = self._arguments.observed(self._instance, asked)
             params = params_of(self._arguments.given, self._observed)
         except Exception as error:  # noqa: BLE001 - a user's object may raise anything
             trouble = error
@@ -137,6 +139,10 @@ class Call:
         self._count = self._training.joined_by(self._name, self._observed, self._arguments.epoch)
         if run.is_null:
             return
+        if self._observed.is_observed:
+            with recorded_part(run, "arguments"):
+                self._observed = self._arguments.observed(self._instance, asked, self._training.session)
+                params = params_of(self._arguments.given, self._observed)
         self._n_epochs = -self._training.session.epochs.n_epochs
         if trouble is not None:
             self._training.session.parts.failed("arguments", trouble)
@@ -170,6 +176,7 @@ class Call:
     def _observe(self) -> None:
         session, found, stack = self._training.session, self._observed, self._cleanup
         session.epochs.begin(self._arguments.epoch)
+        session.generators |= {name: generators_of(loader) for name, loader in found.loaders.items()}
         for name, loss in found.losses.items():
             if can_be_hooked(loss) and stack.enter_context(self._training.hooking(loss)):
                 self._put(name, partial(hook_loss, loss, name, session))

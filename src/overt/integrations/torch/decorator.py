@@ -98,7 +98,8 @@ def track_training(function: Any = None, /, **keywords: Any) -> Any:
     class_names : sequence of str, optional
         Display names of the classes 0, 1, ….
     gradient_norm : bool
-        Whether to record the norm of the gradients at each step.
+        Whether to record the norm of the gradients at each step, as the optimizer sees them: behind ``clip_grad_norm_``
+        it is at most what that allows. What ``clip_grad_norm_`` returns is the norm before.
     stop_on_nan : bool
         Whether to raise :class:`~overt.integrations.torch.session.LossNotFinite` when a loss is NaN or infinite, where
         it is computed. Each loss is looked at and read for that, so the loop waits for its device at each step.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from overt.capture.params import describe, flatten
+from overt.capture.params import describe, flatten, is_data
 from overt.capture.training import optimizer_params, scheduler_params, summarize_model
 from overt.integrations.torch.arguments import Observed, is_loader
 from overt.integrations.torch.observers import is_observer, real_of
@@ -20,6 +20,7 @@ from overt.tracker import Tracker
 _NO_PARAMS = ("self", "cls", "run", "epoch")
 _FABRIC = ("lightning.fabric.", "lightning_fabric.")
 _WRAPPERS = ("torch.", *_FABRIC)
+_NOTHING = object()
 _LOADER_SETTINGS = ("batch_size", "drop_last", "num_workers")
 
 
@@ -60,7 +61,7 @@ def _inner_optimizer(optimizer: Any) -> Any:
 def _parts(given: Mapping[str, Any], observed: Observed) -> Iterator[tuple[str, Mapping[str, object]]]:
     for name, value in given.items():
         if name not in _NO_PARAMS and not _is_machinery(value):
-            if _is_setting(value):
+            if _is_setting(value) or is_data(value):
                 yield name, {name: value}
             elif (fields := _without_machinery(value)) is not None:
                 yield name, flatten(fields)
@@ -167,4 +168,15 @@ def _without_machinery(value: Any) -> dict[str, Any] | None:
         fields = {name: getattr(value, name) for name in type(value).model_fields}
     else:
         return None
-    return {str(key): item for key, item in fields.items() if not _is_machinery(item)}
+    return {str(key): plain for key, item in fields.items() if (plain := _plain(item)) is not _NOTHING}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` without the machinery within it; ``_NOTHING`` of what is nothing else."""
+    if _is_machinery(value) or (isinstance(value, list | tuple) and any(map(_is_machinery, value))):
+        return _NOTHING
+    if is_data(value):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return _without_machinery(value) or (_NOTHING if value else value)
+    return value

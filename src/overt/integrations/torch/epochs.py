@@ -146,6 +146,31 @@ class Epoch:
 
 
 @dataclass(slots=True)
+class Earlier:
+    """An evaluation that another one of its set has followed within the epoch.
+
+    Attributes
+    ----------
+    name : str
+        Of the set.
+    step : int
+        Number of the last step before it.
+    means : mapping
+        Losses by series.
+    right : sequence
+        Counts of right answers, for whoever keeps them.
+    is_replaced : bool
+        Whether no step came between the two, so that the later one stands for both.
+    """
+
+    name: str
+    step: int
+    means: Mapping[str, Mean]
+    right: Sequence[Any] = ()
+    is_replaced: bool = False
+
+
+@dataclass(slots=True)
 class Names:
     """Gives each series the plainest name that is free, and keeps to it.
 
@@ -186,6 +211,7 @@ class _Evaluation:
     """The last evaluation of one set."""
 
     a_pass: Pass | None
+    step: int
     means: dict[str, Mean] = field(default_factory=dict)
     batch: int = 0
     samples: int = 0
@@ -214,6 +240,8 @@ class Epochs:
 
     Attributes
     ----------
+    earlier : list of Earlier
+        Evaluations that wait to be read, since the epoch has later ones.
     n_left_out : int
         Doubtful losses that ``backward`` never went through: of no training, and of no evaluation either.
     """
@@ -231,6 +259,7 @@ class Epochs:
         self.awaits_optimizer = False
         self.is_told = False
         self.n_left_out = 0
+        self.earlier: list[Earlier] = []
         self._read, self._on_epoch, self._on_step, self._now = read, on_epoch, on_step, now
         self._open: _Open | None = None
         self._passes: list[Pass] = []
@@ -344,7 +373,11 @@ class Epochs:
         found = self._evaluations.get(name)
         is_new = found is None or found.a_pass is not a_pass or (a_pass is None and not self._was_evaluating())
         if is_new:
-            self._evaluations[name] = found = _Evaluation(a_pass)
+            step = max(map(self.count_of, self.optimizers), default=0) - 1
+            if found is not None:
+                means = {series: found.means[source] for source, series in self._series_of(name, found).items()}
+                self.earlier.append(Earlier(name, found.step, means, is_replaced=found.step == step))
+            self._evaluations[name] = found = _Evaluation(a_pass, step)
         assert found is not None
         found.take(loss)
         self._hold(found.means.setdefault(loss.source, Mean()), loss)
@@ -406,6 +439,16 @@ class Epochs:
     def is_undecided(self, drawn: Pass) -> bool:
         """Whether this first batch of a pass may yet turn out to be one of a training."""
         return drawn.batches == 1 and not any(a_pass.has_trained for a_pass in self._passes)
+
+    def read_means(self, means: Mapping[str, Mean]) -> dict[str, Any]:
+        """The values of these means, with one transfer for all that waits in them."""
+        values = iter(self._read([loss.value for mean in means.values() for loss in mean.waiting]))
+        metrics: dict[str, Any] = {}
+        for name, mean in means.items():
+            mean.take([next(values) for _ in mean.waiting])
+            if mean.samples:
+                metrics[name] = mean.total / mean.samples
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """The last epoch, and the steps of each optimizer so far."""
@@ -569,20 +612,18 @@ class Epochs:
         return f"val_{loader}" if loader else "val_without_loader"
 
     def _told(self, ended: _Open | None) -> Epoch:
-        metrics: dict[str, Any] = {}
         means: dict[str, Mean] = dict(ended.means) if ended is not None else {}
         for name, evaluation in self._evaluations.items():
-            for source, series in self._names.of(f"{name}_loss", evaluation.means).items():
+            for source, series in self._series_of(name, evaluation).items():
                 means[series] = evaluation.means[source]
-        values = iter(self._read([loss.value for mean in means.values() for loss in mean.waiting]))
-        for name, mean in means.items():
-            mean.take([next(values) for _ in mean.waiting])
-            if mean.samples:
-                metrics[name] = mean.total / mean.samples
+        metrics = self.read_means(means)
         if ended is not None:
             metrics |= self._told_of_speed(ended)
         bad = [mean.not_finite for mean in means.values() if mean.not_finite is not None]
         return Epoch(self.index, metrics, tuple(self._evaluations), bad[0] if bad else None)
+
+    def _series_of(self, name: str, evaluation: _Evaluation) -> dict[str, str]:
+        return self._names.of(f"{name}_loss", evaluation.means)
 
     def _told_of_speed(self, ended: _Open) -> dict[str, Any]:
         newer = [a_pass.began for a_pass in self._passes if a_pass.began > ended.trained_until]

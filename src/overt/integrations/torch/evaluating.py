@@ -48,11 +48,24 @@ class Evaluations:
             self._n_counted.pop(name, None)
             self._counts.pop(name, None)
 
+    def counted(self, name: str) -> Sequence[Any]:
+        """The right answers of a set that were counted so far; from here on it is counted anew."""
+        if name in self._predictions:
+            self._count_kept(name)
+        return self._counts.pop(name, ())
+
     def accuracies(self, read: Callable[[Sequence[Any]], Sequence[float]]) -> dict[str, float]:
         """Share of right answers in each set since it was last asked for."""
         for name in self._predictions:
             self._count_kept(name)
         counted, self._counts = self._counts, {}
+        return self.read_accuracies(counted, read)
+
+    @staticmethod
+    def read_accuracies(
+        counted: Mapping[str, Sequence[Any]], read: Callable[[Sequence[Any]], Sequence[float]]
+    ) -> dict[str, float]:
+        """Share of right answers in each set, of what was counted, with one transfer."""
         flat = [number for batches in counted.values() for batch in batches for number in batch]
         values = iter(read(flat))
         found: dict[str, float] = {}

@@ -32,6 +32,10 @@ _MOVES = frozenset("to cpu cuda float double half bfloat16 type".split())
 class Watcher(Protocol):
     """Is told what the observed objects do; none of its methods raises what is not meant for the user."""
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a call goes on that it watches."""
+
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """A loss was computed."""
 

@@ -60,7 +60,9 @@ def fields_of(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _iter_named(fields: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All that has a name, those of mappings within joined with dots."""
+    """All that has a name, those of mappings within joined with dots; nothing of weights."""
+    if _are_weights(fields):
+        return
     for name, value in fields.items():
         if not isinstance(name, str) or not name:
             continue
@@ -68,6 +70,14 @@ def _iter_named(fields: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[s
             yield from _iter_named(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _are_weights(fields: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a module's ``state_dict()``, or one made of it: layers' names with dots, tensors alone."""
+    if hasattr(fields, "_metadata"):  # which PyTorch leaves there
+        return True
+    are_tensors = all(isinstance(value, torch.Tensor) for value in fields.values())
+    return are_tensors and any("." in str(name) and value.numel() > 1 for name, value in fields.items())
 
 
 def own_epoch(yielded: Mapping[Any, Any]) -> int | None:
@@ -91,5 +101,6 @@ def has_numbers(value: Any) -> bool:
 
 def module_in(returned: Any) -> torch.nn.Module | None:
     """The module among what was returned, if there is one."""
-    items = returned if isinstance(returned, tuple) else (returned,)
+    fields = fields_of(returned)
+    items = fields.values() if fields is not None else returned if isinstance(returned, tuple) else (returned,)
     return next((item for item in items if isinstance(item, torch.nn.Module)), None)

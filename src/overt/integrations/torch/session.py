@@ -11,8 +11,9 @@ import itertools
 import math
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -29,13 +30,20 @@ from overt.capture.training import (
 from overt.deferred import is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
 from overt.guard import Parts
-from overt.integrations.torch.epochs import Epoch, Epochs, Loss, Pass, Step
+from overt.integrations.torch.epochs import Earlier, Epoch, Epochs, Loss, Pass, Step
 from overt.integrations.torch.evaluating import Evaluations
 from overt.integrations.torch.functional import FunctionalLosses
 from overt.integrations.torch.options import Options
 from overt.run import Run
 
 _SAMPLED_EVERY = 10
+_MOST_EARLIER = 100
+_LONGEST_S = 10.0
+"""How many evaluations within an epoch, and how long, wait to be read together."""
+_is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+
+_innermost: ContextVar[Session | None] = ContextVar("overt_innermost_session", default=None)
+"""Whose code runs here: a loss module may be that of several trainings, in other threads or in calls within."""
 
 
 class LossNotFinite(OvertError, ArithmeticError):
@@ -49,6 +57,8 @@ class Session:
     ----------
     written : dict
         Value of each series that was recorded at an epoch's end, by epoch and name.
+    generators : dict
+        The random numbers that loaders among the arguments have for themselves, by the loader's name.
     """
 
     def __init__(self, run: Run, options: Options) -> None:
@@ -58,6 +68,7 @@ class Session:
         self.epochs = Epochs(read_together, self._record_epoch, self._record_step, time.perf_counter)
         self.evaluations = Evaluations(run, options.class_names) if options.evaluate else None
         self.written: dict[tuple[int, str], float] = {}
+        self.generators: dict[str, list[torch.Generator]] = {}
         self.functional: FunctionalLosses | None = None
         self.batches: dict[str, Any] = {}
         self._is_watching = False
@@ -75,6 +86,7 @@ class Session:
         self._taken: set[str] = set()
         self._held: list[tuple[Loss, Any, tuple[Any, ...], Any]] = []
         self._left_at = 0
+        self._earlier_since = 0.0
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
@@ -92,7 +104,7 @@ class Session:
             Whether there are batches to choose among for that; else all are looked at.
         """
         before = self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each
-        self._is_watching = True
+        self._is_watching, token = True, _innermost.set(self)
         self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
         self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
         # what is compiled would be compiled once with the hook and once without
@@ -116,7 +128,13 @@ class Session:
                 with self._part("steps"):
                     self.epochs.tell_steps()
                 self.functional.suspend()
+            _innermost.reset(token)
             self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a call goes on that it watches."""
+        return self._is_watching
 
     def name_of_optimizer(self, name: str, optimizer: Any) -> str:
         """What an optimizer is called in this run, under whatever name a call has it.
@@ -168,17 +186,22 @@ class Session:
         self.epochs.is_told = False
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it has counted, for a checkpoint."""
-        return self.epochs.state_dict()
+        """How far it has counted, and its loaders' own random numbers, for a checkpoint."""
+        random = {name: [each.get_state() for each in of_loader] for name, of_loader in self.generators.items()}
+        return {**self.epochs.state_dict(), "generators": random}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting from a checkpoint."""
         self.epochs.load_state_dict(state)
+        for name, states in state.get("generators", {}).items():
+            for generator, random in zip(self.generators.get(name, ()), states, strict=False):
+                generator.set_state(random)
 
     def abandon_epoch(self) -> None:
         """The epoch that is going on has failed and is to be gone through again from a checkpoint: its steps stand."""
         with self._part("epoch"):
             self._held.clear()
+            self._record_earlier()
             self.epochs.abandon()
 
     def close_epoch(self, index: int | None = None) -> None:
@@ -249,7 +272,7 @@ class Session:
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """A loss was computed: to be minimised if there is a graph behind it, else for its value alone."""
-        if not self._is_watching:
+        if not self._is_watching or _innermost.get() not in (self, None):
             return
         try:
             self._see_loss(source, function, args, kwargs, output)
@@ -296,6 +319,8 @@ class Session:
         if isinstance(function, partial):
             function, args, kwargs = function.func, (*function.args, *args), {**function.keywords, **kwargs}
         tensor = output if isinstance(output, torch.Tensor) else _tensor_of(output)
+        if _is_transformed(tensor):
+            return  # it stands for a value that torch.func has yet to compute, and is none once it has
         is_training = tensor.requires_grad
         if is_training and self._seen_in_step is not None:
             if source in self._seen_in_step:
@@ -356,7 +381,10 @@ class Session:
             self._evaluated(loss, function, args, kwargs, is_elsewhere=is_elsewhere)
 
     def _evaluated(self, loss: Loss, function: Any, args: tuple[Any, ...], kwargs: Any, *, is_elsewhere: bool) -> None:
+        n_earlier = len(self.epochs.earlier)
         name, is_new = self.epochs.evaluate(loss, is_elsewhere=is_elsewhere)
+        if len(self.epochs.earlier) > n_earlier:
+            self._set_aside(self.epochs.earlier[-1])
         if self.evaluations is not None and loss.is_further:
             self.run.set_tag(
                 f"overt.{name}_note", "several losses were seen in a batch: accuracy and report are of the first"
@@ -366,6 +394,31 @@ class Session:
                 self.evaluations.add(name, function, args, kwargs, is_new=is_new)
             except Exception as error:  # noqa: BLE001 - the loss itself stands
                 self.parts.failed("evaluation", error)
+
+    def _set_aside(self, earlier: Earlier) -> None:
+        """Another evaluation follows this one within the epoch: record it in a while, as of its step."""
+        if earlier.is_replaced:
+            self.epochs.earlier.pop()
+            if (tag := f"overt.{earlier.name}_replaced") not in self.run.tags:
+                self.run.set_tag(
+                    tag, "evaluated again, of another model perhaps, before the next step: the last one is recorded"
+                )
+            return
+        if self.evaluations is not None:
+            earlier.right = self.evaluations.counted(earlier.name)
+        now = time.perf_counter()
+        if len(self.epochs.earlier) == 1:
+            self._earlier_since = now
+        elif now - self._earlier_since > _LONGEST_S or len(self.epochs.earlier) >= _MOST_EARLIER:
+            self._record_earlier()
+
+    def _record_earlier(self) -> None:
+        waiting, self.epochs.earlier = self.epochs.earlier, []
+        for earlier in waiting:
+            metrics = self.epochs.read_means(earlier.means)
+            metrics |= Evaluations.read_accuracies({earlier.name: earlier.right}, read_together)
+            for name, value in metrics.items():
+                self._log(f"{name}_step", value, earlier.step)
 
     def _is_to_be_sampled(self, drawn_in: Pass) -> bool:
         """Whether the losses of the batch just drawn are to be seen: all of an evaluation, some of a training."""
@@ -437,6 +490,7 @@ class Session:
     # -- epochs --------------------------------------------------------------------------------------------------------
 
     def _record_epoch(self, epoch: Epoch) -> None:
+        self._record_earlier()
         metrics = dict(epoch.metrics)
         if self.run.epoch is not None:
             metrics.pop("epoch_seconds", None)  # the run's own loop measures it
@@ -477,6 +531,13 @@ def _rows(given: Any) -> int | None:
     return first.size(0) if isinstance(first, torch.Tensor) and first.ndim else None
 
 
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The random numbers that a loader has for itself, where it was given ``generator=``."""
+    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list(dict.fromkeys(generator for generator in found if isinstance(generator, torch.Generator)))
+
+
 def _rates_of(optimizer: Any) -> dict[str, Any]:
     """The learning rates of this moment; one that is a tensor may be changed in place."""
     groups = optimizer.param_groups
@@ -515,7 +576,8 @@ def _mean(losses: Sequence[Loss]) -> Any:
         loss = losses[0]
         return loss.value / loss.samples if loss.is_sum else loss.value
     samples = sum(loss.samples for loss in losses)
-    parts = [loss.value if loss.is_sum else loss.value * loss.samples for loss in losses]
+    values = [loss.value.to(torch.promote_types(loss.value.dtype, torch.float32)) for loss in losses]
+    parts = [value if loss.is_sum else value * loss.samples for value, loss in zip(values, losses, strict=True)]
     return torch.stack([part.to(parts[0]) for part in parts]).sum() / samples
 
 
