@@ -124,19 +124,6 @@ def importances_of(estimator: Any) -> Any:
     return importances if importances.ndim == 1 else None
 
 
-def names_of_features(estimator: Any, count: int) -> list[str]:
-    """Names of the features that the final step saw, else ``x0 x1 …``."""
-    steps = getattr(estimator, "steps", None)
-    try:
-        if steps is not None and len(steps) > 1:
-            names = list(estimator[:-1].get_feature_names_out())
-        else:
-            names = list(estimator.feature_names_in_)
-    except Exception:  # noqa: BLE001 - a step without names, or data without any: numbers then
-        names = []
-    return [str(name) for name in names] if len(names) == count else [f"x{index}" for index in range(count)]
-
-
 def _column_names(y: Any) -> list[str] | None:
     columns = getattr(y, "columns", None)
     return None if columns is None else [str(column) for column in columns]

@@ -19,7 +19,8 @@ from overt.capture.params import describe
 from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
-from overt.integrations.sklearn.histories import name_of_held_out, seen_by_final, staged_scores, training_history
+from overt.integrations.sklearn.histories import name_of_held_out, staged_scores, training_history
+from overt.integrations.sklearn.path import seen_by_final
 from overt.integrations.sklearn.recording import FitRecorder, Lengths, Place
 from overt.integrations.sklearn.routing import evaluated_in_fit
 from overt.integrations.sklearn.search import ChildRuns, model_of, search_in

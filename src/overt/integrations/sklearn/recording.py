@@ -18,10 +18,10 @@ from overt.integrations.sklearn.evaluating import (
     can_be_evaluated,
     evaluate,
     importances_of,
-    names_of_features,
     own_score,
 )
 from overt.integrations.sklearn.live import scores_on
+from overt.integrations.sklearn.path import names_of_features
 from overt.integrations.sklearn.search import ChildRuns, model_type_of, record_children, result_of, scores_of
 from overt.models.sklearn import ModelFormat, sklearn_model
 from overt.run import Run
