@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags
 
 from overt.errors import ConfigurationError
 from overt.integrations.sklearn.crossval import named_scorers
@@ -27,9 +28,16 @@ _RESERVED = re.compile(r"(cv|training)(_.*)?|eval_\d+", re.DOTALL)
 
 
 def check_is_estimator(estimator: object) -> None:
-    """Refuse what has no fit, and a class in the place of an object."""
+    """Refuse what has no fit, a class in the place of an object, and what could be fitted but not be asked."""
     if not hasattr(estimator, "fit") or isinstance(estimator, type):
         raise ConfigurationError(f"`estimator` must be an estimator object with a fit method (got {estimator!r}).")
+    try:
+        get_tags(estimator)
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"`estimator` must tell scikit-learn what kind it is, as what derives from sklearn.base.BaseEstimator does "
+            f"(got a {type(estimator).__name__}): {error}"
+        ) from error
 
 
 def check_is_flag(name: str, value: object) -> None:
