@@ -35,12 +35,10 @@ def can_be_asked(estimator: Any) -> bool:
 
 def own_score(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> float | None:
     """What the estimator's ``score`` returns, where no report has it: neither accuracy nor R²."""
-    score = getattr(estimator, "score", None)
-    is_mixed_in = getattr(type(final_estimator(estimator)), "score", None) in (
-        ClassifierMixin.score,
-        RegressorMixin.score,
-    )
-    if score is None or (is_mixed_in and getattr(estimator, "scoring", None) is None):
+    score, final = getattr(estimator, "score", None), final_estimator(estimator)
+    is_mixed_in = getattr(type(final), "score", None) in (ClassifierMixin.score, RegressorMixin.score)
+    # `scoring` is what a search scores by; elsewhere, as in HistGradientBoosting, it is for the fit alone
+    if score is None or (is_mixed_in and (estimator is final or getattr(estimator, "scoring", None) is None)):
         return None
     is_weighted = sample_weight is not None and "sample_weight" in signature(score).parameters
     return float(score(X, y, **({"sample_weight": sample_weight} if is_weighted else {})))

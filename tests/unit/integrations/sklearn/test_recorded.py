@@ -18,7 +18,7 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
@@ -184,6 +184,13 @@ def test_importances_bear_the_names_that_the_final_step_saw(runs: Runs, estimato
     data = pd.DataFrame(noise, columns=["small", "big"])
     TrackedEstimator(estimator).fit(data, data["small"] + 100 * data["big"])
     assert columns(runs[0].artifacts["feature_importances.csv"])["feature"] == names
+
+
+def test_what_a_fit_stops_by_is_not_what_the_estimator_scores_by(runs: Runs) -> None:
+    boosted = HistGradientBoostingRegressor(max_iter=2, scoring="neg_mean_absolute_error", early_stopping=True)
+    model = TrackedEstimator(boosted).fit(X_train, y_train)
+    assert runs[0].metrics["training_r2"] == model.score(X_train, y_train)
+    assert "training_score" not in runs[0].metrics
 
 
 def test_training_scores_are_those_of_the_training_set(runs: Runs) -> None:
