@@ -178,10 +178,15 @@ class ForwardedMethods:
         return self.estimator.get_metadata_routing()
 
     def __getattr__(self, name: str) -> Any:
-        """Fitted attributes (``classes_``, ``coef_``, ``n_features_in_``) of the fitted estimator."""
+        """Fitted attributes (``classes_``, ``coef_``) and further methods (``kneighbors``) of the fitted estimator."""
         fitted = self.__dict__.get("estimator_")
-        if fitted is not None and name.endswith("_") and not name.startswith("_"):
-            return getattr(fitted, name)
+        if fitted is not None and not name.startswith("_"):
+            if name.endswith("_"):
+                return getattr(fitted, name)
+            if not name.startswith(("fit", "partial_fit", "set_")):  # what would train or change it unseen
+                method = getattr(fitted, name, None)
+                if isinstance(method, MethodType):
+                    return method
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __sklearn_is_fitted__(self) -> bool:
