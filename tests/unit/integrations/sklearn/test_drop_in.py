@@ -560,7 +560,7 @@ def test_methods_that_few_estimators_have_are_there_after_the_fit(estimator: Any
     assert np.array_equal(ask(model), ask(estimator.fit(X, y)))
 
 
-@pytest.mark.parametrize("name", ["fit_predict", "partial_fit", "set_fit_request", "C", "support", "_get_tags"])
+@pytest.mark.parametrize("name", ["fit_predict", "partial_fit", "set_fit_request", "C", "support", "_compute_kernel"])
 def test_what_would_train_it_unseen_is_not_there_and_neither_are_parameters(name: str) -> None:
     with captured_runs():
         assert not hasattr(TrackedEstimator(SVC()).fit(X, y), name)
