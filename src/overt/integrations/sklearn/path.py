@@ -35,7 +35,9 @@ def names_of_features(estimator: Any, count: int) -> list[str]:
         names = getattr(estimator, "feature_names_in_", None)
         for steps in _steps_before_final(estimator):
             names = steps.get_feature_names_out(names)
-    except Exception:  # noqa: BLE001 - a step that does not name what it makes; perhaps that had names by itself
+    except Exception:  # noqa: BLE001 - a step that does not name what it makes
+        names = None
+    if names is None:  # perhaps what it made had names by itself
         names = getattr(final_estimator(estimator), "feature_names_in_", None)
     if names is None or len(names) != count:
         return [f"x{index}" for index in range(count)]

@@ -174,6 +174,7 @@ SCALED = FunctionTransformer(lambda data: data * 2)  # does not say what its col
         (make_pipeline(SWAPPED, Ridge()), ["big", "small"]),
         (GridSearchCV(make_pipeline(SWAPPED, Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["big", "small"]),
         (make_pipeline(StandardScaler(), make_pipeline(SelectKBest(f_regression, k=1), Ridge())), ["big"]),
+        (make_pipeline("passthrough", Ridge()), ["big", "small"]),
         (make_pipeline(PCA(), GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=2)), ["pca0", "pca1"]),
         (GridSearchCV(make_pipeline(SCALED, Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["big", "small"]),
         (GridSearchCV(make_pipeline(SCALED, PCA(), Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["x0", "x1"]),
