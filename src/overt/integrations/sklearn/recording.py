@@ -57,11 +57,15 @@ class FitRecorder:
     class_names: Sequence[str] | None
     pos_label: Any
 
-    def params(self, estimator: Any) -> None:
-        """All parameters, deep, and what kind of model it is."""
+    def params(self, estimator: Any, known: Mapping[str, str] = MappingProxyType({})) -> Mapping[str, str]:
+        """All parameters, deep, and what kind of model it is, but for those that are ``known`` already; all of them."""
         with recorded_part(self.run, "params"):
-            for name, text in estimator_params(estimator, name=type(unwrapped(estimator)).__name__).items():
-                self.run.log_param(name, text)
+            params = estimator_params(estimator, name=type(unwrapped(estimator)).__name__)
+            for name, text in params.items():
+                if known.get(name) != text:
+                    self.run.log_param(name, text)
+            return params
+        return known
 
     def dataset(self, X: Any, y: Any, *, name: str, context: str) -> str | None:
         """Shape, types and digest of the data; what metrics refer to it by."""
