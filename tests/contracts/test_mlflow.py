@@ -15,7 +15,7 @@ from mlflow.entities import FileInfo
 
 from overt import clock
 from overt.errors import StoreRejected, StoreUnavailable
-from overt.records import Metric, Param, RunSpec, Tag
+from overt.records import Dataset, Metric, Param, RunSpec, Tag
 from overt.stores.mlflow.connection import connect
 from overt.stores.mlflow.names import from_mlflow
 from overt.stores.mlflow.store import MlflowStore
@@ -104,6 +104,20 @@ def test_a_param_that_somebody_else_has_written_into_the_run_is_drift(database: 
     assert found.params == {"alpha": "1", "beta": "other", "gamma": "3"}
     assert found.drifted == ({"beta": theirs} if theirs != "other" else {})
     assert [point.value for point in found.points] == [1.0]
+
+
+def test_data_of_more_columns_than_mlflow_describes_arrive_without_their_schema(database: MlflowClient) -> None:
+    store = MlflowStore(database, database.tracking_uri)
+    run_id = store.create_run(RunSpec(clock.new_key(), "a run", "Default", 1_700_000_000_000))
+    wide, narrow = (
+        Dataset(name, "d1", "training", "code", "{}", "x" * length, "{}")
+        for name, length in (("wide", 1_048_576), ("narrow", 1_048_575))
+    )
+    store.log_batch(run_id, [wide, narrow])
+    found = database.get_run(run_id)
+    schemas = {item.dataset.name: item.dataset.schema for item in found.inputs.dataset_inputs}
+    assert schemas == {"wide": None, "narrow": narrow.schema}
+    assert "overt.schema_note" in found.data.tags
 
 
 def read_run(client: MlflowClient, run_id: str) -> StoredRun:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv
+from sklearn.utils import check_consistent_length, get_tags
 
 from overt.errors import ConfigurationError
 from overt.integrations.sklearn.crossval import named_scorers
@@ -27,9 +28,16 @@ _RESERVED = re.compile(r"(cv|training)(_.*)?|eval_\d+", re.DOTALL)
 
 
 def check_is_estimator(estimator: object) -> None:
-    """Refuse what has no fit, and a class in the place of an object."""
+    """Refuse what has no fit, a class in the place of an object, and what could be fitted but not be asked."""
     if not hasattr(estimator, "fit") or isinstance(estimator, type):
         raise ConfigurationError(f"`estimator` must be an estimator object with a fit method (got {estimator!r}).")
+    try:
+        get_tags(estimator)
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"`estimator` must tell scikit-learn what kind it is, as what derives from sklearn.base.BaseEstimator does "
+            f"(got a {type(estimator).__name__}): {error}"
+        ) from error
 
 
 def check_is_flag(name: str, value: object) -> None:
@@ -50,10 +58,19 @@ def check_eval_set(estimator: Any, eval_set: Any) -> None:
     """Refuse what is no pair of data, and data for an estimator that has no stages to score it after."""
     if eval_set is None:
         return
-    if not isinstance(eval_set, tuple | list) or len(eval_set) != 2:
+    parts = eval_set if isinstance(eval_set, tuple | list) else ()
+    if len(parts) != 2 or any(part is None or isinstance(part, tuple) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
         raise ConfigurationError(
-            f"`eval_set` must be a pair of held-out data, (X_val, y_val) (got {shown(type(eval_set).__name__)})."
+            f"`eval_set` must be a pair of held-out data, (X_val, y_val) (got {shown(type(eval_set).__name__)}"
+            f"{' of ' if kinds else ''}{kinds})."
         )
+    try:
+        check_consistent_length(*parts)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`eval_set` must be a pair of held-out data, (X_val, y_val), with a target for each row: {error}"
+        ) from error
     if not can_be_staged(estimator):
         raise ConfigurationError(
             f"`eval_set` is scored stage by stage, which needs staged_predict (got a {type(estimator).__name__}, which "

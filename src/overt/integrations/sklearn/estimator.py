@@ -225,6 +225,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
             return self
         partial = self._open_partial() or self._begin_partial()
         with partial.hook.ending():
+            partial.note_params(self.estimator)
             partial.describe(X, y)
             fitted = copy_for_partial_fit(self.estimator, self.__dict__.get("estimator_"), self._parts)
             self._parts = parts_of(self.estimator)
@@ -473,9 +474,7 @@ class TrackedEstimator(ForwardedMethods, MetaEstimatorMixin, BaseEstimator):  # 
         self._check(None)
         self._close_partial()
         hook = self._open()
-        recorder = self._recorder(hook.run)
-        recorder.params(self.estimator)
-        partial = PartialFit(hook, recorder, bool(self.log_model), self.model_format, self.register_as)
+        partial = PartialFit(hook, self._recorder(hook.run), bool(self.log_model), self.model_format, self.register_as)
         hook.run.call_at_end(partial.at_end)
         curves = self._last.curves if self._is_kin_of_last() else {}  # those are in an earlier run
         self._last = LastFit(number=0, curves=curves, origin=self._origin())

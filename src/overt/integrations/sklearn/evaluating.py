@@ -35,12 +35,10 @@ def can_be_asked(estimator: Any) -> bool:
 
 def own_score(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> float | None:
     """What the estimator's ``score`` returns, where no report has it: neither accuracy nor R²."""
-    score = getattr(estimator, "score", None)
-    is_mixed_in = getattr(type(final_estimator(estimator)), "score", None) in (
-        ClassifierMixin.score,
-        RegressorMixin.score,
-    )
-    if score is None or (is_mixed_in and getattr(estimator, "scoring", None) is None):
+    score, final = getattr(estimator, "score", None), final_estimator(estimator)
+    is_mixed_in = getattr(type(final), "score", None) in (ClassifierMixin.score, RegressorMixin.score)
+    # `scoring` is what a search scores by; elsewhere, as in HistGradientBoosting, it is for the fit alone
+    if score is None or (is_mixed_in and (estimator is final or getattr(estimator, "scoring", None) is None)):
         return None
     is_weighted = sample_weight is not None and "sample_weight" in signature(score).parameters
     return float(score(X, y, **({"sample_weight": sample_weight} if is_weighted else {})))
@@ -122,19 +120,6 @@ def importances_of(estimator: Any) -> Any:
         importances = numpy.abs(numpy.atleast_2d(coefficients)).mean(axis=0)
     importances = numpy.asarray(importances, dtype=float)
     return importances if importances.ndim == 1 else None
-
-
-def names_of_features(estimator: Any, count: int) -> list[str]:
-    """Names of the features that the final step saw, else ``x0 x1 …``."""
-    steps = getattr(estimator, "steps", None)
-    try:
-        if steps is not None and len(steps) > 1:
-            names = list(estimator[:-1].get_feature_names_out())
-        else:
-            names = list(estimator.feature_names_in_)
-    except Exception:  # noqa: BLE001 - a step without names, or data without any: numbers then
-        names = []
-    return [str(name) for name in names] if len(names) == count else [f"x{index}" for index in range(count)]
 
 
 def _column_names(y: Any) -> list[str] | None:

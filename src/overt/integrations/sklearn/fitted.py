@@ -19,10 +19,11 @@ from overt.capture.params import describe
 from overt.guard import recorded_part
 from overt.integrations.sklearn.crossval import CrossValidation
 from overt.integrations.sklearn.evaluating import can_be_asked, is_clusterer
-from overt.integrations.sklearn.histories import name_of_held_out, seen_by_final, staged_scores, training_history
+from overt.integrations.sklearn.histories import name_of_held_out, staged_scores, training_history
+from overt.integrations.sklearn.path import seen_by_final
 from overt.integrations.sklearn.recording import FitRecorder, Lengths, Place
 from overt.integrations.sklearn.routing import evaluated_in_fit
-from overt.integrations.sklearn.search import ChildRuns, model_of, search_in
+from overt.integrations.sklearn.search import ChildRuns, has_own_score, model_of, search_in
 from overt.models.sklearn import ModelFormat
 from overt.run import Run
 from overt.tracker import Tracker
@@ -160,7 +161,7 @@ def record_fit(
         place = Place(fit.step, fit.model, fit.dataset)
         if can_be_asked(estimator) and (y is not None or is_clusterer(estimator)):
             recorder.training_scores(estimator, X, y, sample_weight=sample_weight, place=place)
-        if y is not None:
+        if y is not None and has_own_score(estimator):
             recorder.own_score(estimator, X, y, sample_weight=sample_weight, place=place)
     if wanted.check_overlap and y is not None:
         fit.rows = recorder.rows(X, y, before=fit.rows)

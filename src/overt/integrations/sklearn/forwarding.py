@@ -19,8 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def if_inner_has(name: str) -> Callable[[Method], Method]:
-    """Let the decorated method exist only if the fitted estimator has ``name``, or before the fit the given one."""
+def if_inner_has(name: str, *, is_signed: bool = False) -> Callable[[Method], Method]:
+    """Let the decorated method exist only if the fitted estimator has ``name``, or before the fit the given one.
+
+    With ``is_signed`` it shows the signature of that as well: scikit-learn's searches look in that of ``score`` whether
+    to hand the weights on.
+    """
 
     def check(self: ForwardedMethods) -> bool:
         getattr(self._innermost(), name)  # raises the AttributeError that names the estimator itself
@@ -29,9 +33,33 @@ def if_inner_has(name: str) -> Callable[[Method], Method]:
     def decorator(method: Method) -> Method:
         named = _positional_as_inner(method, lambda tracked: tracked._innermost())
         available: Method = available_if(check)(named)
-        return available
+        return _AvailableAndSigned(available, name) if is_signed else available  # type: ignore[return-value]
 
     return decorator
+
+
+class _AvailableAndSigned:
+    def __init__(self, available: Any, name: str) -> None:
+        self._available = available
+        self._name = name
+        self.__doc__ = available.__doc__
+
+    def __get__(self, instance: ForwardedMethods | None, owner: type) -> Any:
+        bound = self._available.__get__(instance, owner)
+        if instance is None:
+            return bound
+
+        @wraps(bound.__func__)
+        def signed(*args: Any, **keywords: Any) -> Any:
+            return bound.__func__(*args, **keywords)
+
+        _sign(signed, instance._innermost(), self._name)
+        return MethodType(signed, instance)
+
+
+def _sign(function: Any, estimator: Any, name: str) -> None:
+    with suppress(AttributeError, TypeError, ValueError):  # nothing that can be fitted: the fit says so
+        function.__signature__ = _as_of_function(signature(getattr(estimator, name)))
 
 
 def _positional_as_inner(
@@ -93,10 +121,7 @@ class _SignedAsInner:
             return self._method
         estimator = instance.estimator
         named = _positional_as_inner(self._method, lambda tracked: estimator)
-        with suppress(AttributeError, TypeError, ValueError):  # nothing that can be fitted: the fit says so
-            named.__signature__ = _as_of_function(  # type: ignore[attr-defined]
-                signature(getattr(estimator, self._method.__name__))
-            )
+        _sign(named, estimator, self._method.__name__)
         return MethodType(named, instance)
 
 
@@ -141,7 +166,7 @@ class ForwardedMethods:
         check_is_fitted(self)
         return self.estimator_.score_samples(X)
 
-    @if_inner_has("score")
+    @if_inner_has("score", is_signed=True)
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:
         """The estimator's own score; records nothing, see ``evaluate``."""
         check_is_fitted(self)
@@ -178,10 +203,15 @@ class ForwardedMethods:
         return self.estimator.get_metadata_routing()
 
     def __getattr__(self, name: str) -> Any:
-        """Fitted attributes (``classes_``, ``coef_``, ``n_features_in_``) of the fitted estimator."""
+        """Fitted attributes (``classes_``, ``coef_``) and further methods (``kneighbors``) of the fitted estimator."""
         fitted = self.__dict__.get("estimator_")
-        if fitted is not None and name.endswith("_") and not name.startswith("_"):
-            return getattr(fitted, name)
+        if fitted is not None and not name.startswith("_"):
+            if name.endswith("_"):
+                return getattr(fitted, name)
+            if not name.startswith(("fit", "partial_fit", "set_")):  # what would train or change it unseen
+                method = getattr(fitted, name, None)
+                if isinstance(method, MethodType):
+                    return method
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -14,8 +14,9 @@ import numpy
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
 
-from overt.capture.params import final_estimator, unwrapped
+from overt.capture.params import final_estimator
 from overt.integrations.sklearn.crossval import name_of_scorer
+from overt.integrations.sklearn.path import path_to_final, seen_by_final
 
 # One value for each of the iterations that `n_iter_` counts, in some with the value at the start or at the end.
 _BY_ITERATION = {
@@ -43,7 +44,7 @@ def training_history(estimator: Any, *, eval_sets: Sequence[bool] = ()) -> dict[
         Such as ``train_loss``, ``val_loss``, ``val_accuracy``. Of several evaluation sets the first is ``val_…``, the
         next ``val_2_…``. Some estimators keep the value before their first iteration as well, as the first of the list.
     """
-    path = _path(estimator)
+    path = path_to_final(estimator)
     if not path:
         return {}
     final = path[-1]
@@ -77,35 +78,12 @@ def staged_scores(estimator: Any, X: Any, y: Any, *, name: str = "val") -> dict[
         new to the estimator: it is called by its kind, for the ``train_loss`` that an estimator keeps may be another.
         ``val_rmse`` and ``val_r2`` of regressors. Empty for other estimators, and for a search that did not refit.
     """
-    path = _path(estimator)
+    path = path_to_final(estimator)
     if not path or not can_be_staged(estimator):
         return {}
     X, final = seen_by_final(estimator, X), path[-1]
     scores = _staged_classification(final, X, y) if is_classifier(final) else _staged_regression(final, X, y)
     return {f"{name}_{score}": values for score, values in scores.items()}
-
-
-def seen_by_final(estimator: Any, X: Any) -> Any:
-    """``X`` as the steps before the final estimator transform it; ``X`` itself where there are none."""
-    for pipeline in _path(estimator)[:-1]:
-        if len(getattr(pipeline, "steps", ())) > 1:
-            X = pipeline[:-1].transform(X)
-    return X
-
-
-def _path(estimator: Any) -> list[Any]:
-    """The estimator and those inside it, down to the final one; empty where a search has refitted none."""
-    final, path = final_estimator(estimator), [estimator]
-    while path[-1] is not final:
-        if (inside := unwrapped(path[-1])) is not path[-1]:
-            path.append(inside)
-        elif hasattr(path[-1], "steps"):
-            path.append(path[-1].steps[-1][1])
-        elif hasattr(path[-1], "best_estimator_"):
-            path.append(path[-1].best_estimator_)
-        else:
-            return []
-    return path
 
 
 def _staged_classification(final: Any, X: Any, y: Any) -> dict[str, list[float]]:

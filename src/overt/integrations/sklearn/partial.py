@@ -6,6 +6,7 @@ a ``fit``, the end of a ``with`` or of the script), or for an evaluation whose s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ class PartialFit:
     model_format: ModelFormat
     register_as: str | None
     fitted: Any = field(default=None, init=False)
+    _params: Mapping[str, str] = field(default_factory=dict, init=False)
     _n_described: int = field(default=0, init=False)
     _head: Any = field(default=None, init=False)
     _model: str | None = field(default=None, init=False)
@@ -50,6 +52,10 @@ class PartialFit:
     def run(self) -> Run:
         """The run of these calls."""
         return self.hook.run
+
+    def note_params(self, estimator: Any) -> None:
+        """Record the parameters of a call, as far as they are others than those of the call before."""
+        self._params = self.recorder.params(estimator, self._params)
 
     def describe(self, X: Any, y: Any) -> None:
         """Record the data of a call, of the first calls; the run says from where on it does not."""

@@ -18,10 +18,10 @@ from overt.integrations.sklearn.evaluating import (
     can_be_evaluated,
     evaluate,
     importances_of,
-    names_of_features,
     own_score,
 )
 from overt.integrations.sklearn.live import scores_on
+from overt.integrations.sklearn.path import names_of_features
 from overt.integrations.sklearn.search import ChildRuns, model_type_of, record_children, result_of, scores_of
 from overt.models.sklearn import ModelFormat, sklearn_model
 from overt.run import Run
@@ -57,11 +57,15 @@ class FitRecorder:
     class_names: Sequence[str] | None
     pos_label: Any
 
-    def params(self, estimator: Any) -> None:
-        """All parameters, deep, and what kind of model it is."""
+    def params(self, estimator: Any, known: Mapping[str, str] = MappingProxyType({})) -> Mapping[str, str]:
+        """All parameters, deep, and what kind of model it is, but for those that are ``known`` already; all of them."""
         with recorded_part(self.run, "params"):
-            for name, text in estimator_params(estimator, name=type(unwrapped(estimator)).__name__).items():
-                self.run.log_param(name, text)
+            params = estimator_params(estimator, name=type(unwrapped(estimator)).__name__)
+            for name, text in params.items():
+                if known.get(name) != text:
+                    self.run.log_param(name, text)
+            return params
+        return known
 
     def dataset(self, X: Any, y: Any, *, name: str, context: str) -> str | None:
         """Shape, types and digest of the data; what metrics refer to it by."""

@@ -60,6 +60,12 @@ def model_of(estimator: Any) -> Any:
     return estimator if hasattr(search_in(estimator), "best_estimator_") else None
 
 
+def has_own_score(estimator: Any) -> bool:
+    """Whether ``score`` can answer: not that of a search in which a function chose by several scorers."""
+    search = search_in(estimator)
+    return not (getattr(search, "multimetric_", False) and callable(search.refit))
+
+
 def model_type_of(run: Run, search: Any, candidate: Candidate) -> str | None:
     """The class that a candidate is of: a search may choose among estimators, as the last steps of its pipeline.
 

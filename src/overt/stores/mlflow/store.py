@@ -314,6 +314,8 @@ class MlflowStore:
                 note = f"overt.contexts.{record.name}.{record.digest}"
                 listed = tags.get(note) or known.tags.get(to_mlflow(note, limits.NAME_CHARACTERS)) or "[]"
                 tags[note] = json.dumps(list(dict.fromkeys([*json.loads(listed), record.context])), ensure_ascii=False)
+            if record.schema is not None and len(record.schema) > limits.SCHEMA_CHARACTERS:
+                tags["overt.schema_note"] = "of so many columns no schema: it is longer than MLflow takes"
         if records:
             self._client.log_inputs(run_id, [_dataset_input(record) for record in records])
 
@@ -381,13 +383,14 @@ def _contexts(run: mlflow_entities.Run) -> dict[tuple[str, str], str]:
 
 
 def _dataset_input(dataset: Dataset) -> mlflow_entities.DatasetInput:
+    is_short = dataset.schema is not None and len(dataset.schema) <= limits.SCHEMA_CHARACTERS
     return mlflow_entities.DatasetInput(
         mlflow_entities.Dataset(
             name=dataset.name,
             digest=dataset.digest,
             source_type=dataset.source_type,
             source=dataset.source,
-            schema=dataset.schema,
+            schema=dataset.schema if is_short else None,  # without it the data are still known by their digest
             profile=dataset.profile,
         ),
         [mlflow_entities.InputTag("mlflow.data.context", dataset.context[: limits.DATASET_TAG_CHARACTERS])],

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.cluster import DBSCAN
 from sklearn.datasets import make_classification
 from sklearn.model_selection import KFold
 from sklearn.naive_bayes import GaussianNB
+from sklearn.utils.fixes import parse_version
 
 import overt
 from overt import TrackedEstimator
@@ -78,6 +80,23 @@ SHARED: dict[str, tuple[dict[str, Any], str]] = {
 MISTAKES = OWN | SHARED
 ONLY_OF_FIT = {"no estimator", "nothing to score by", "too few class_names", "pos_label"}  # a part may lack a label
 CASES = [("fit", mistake) for mistake in MISTAKES] + [("partial_fit", m) for m in MISTAKES if m not in ONLY_OF_FIT]
+
+
+class Untagged:
+    """Two methods, as some libraries' estimators have them: scikit-learn's own wrappers fit it and cannot ask it."""
+
+    def fit(self, X: Any, y: Any) -> Untagged:
+        raise AssertionError("it is refused before it is fitted")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.skipif(parse_version(sklearn.__version__) < parse_version("1.7"), reason="tags had defaults before")
+def test_an_estimator_that_does_not_tell_its_kind_is_refused(runs: Runs) -> None:
+    with pytest.raises(ConfigurationError, match=r"as what derives from sklearn\.base\.BaseEstimator does"):
+        TrackedEstimator(Untagged()).fit(X, y)
+    assert not runs
 
 
 @pytest.mark.parametrize(("method", "mistake"), CASES)

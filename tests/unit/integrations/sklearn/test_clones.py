@@ -381,3 +381,15 @@ def test_a_pickle_that_is_kept_has_nothing_of_what_is_configured() -> None:
     kept = pickle.dumps(clone(TrackedEstimator(LogisticRegression())))
     assert b"hunter2" not in kept
     assert b"nowhere" not in kept
+
+
+@pytest.mark.parametrize("scoring", [None, "f1_macro"])
+def test_a_search_weights_its_scores_as_around_the_bare_estimator(runs: Runs, scoring: Any) -> None:
+    """scikit-learn 1.9 looks in the signature of ``score`` whether it takes weights."""
+    weights = np.random.default_rng(0).uniform(0.1, 10, len(y))
+    tree = DecisionTreeClassifier(random_state=0)
+    bare = GridSearchCV(tree, {"max_depth": [1, 2]}, cv=3, scoring=scoring).fit(X, y, sample_weight=weights)
+    tracked = GridSearchCV(TrackedEstimator(tree), {"estimator__max_depth": [1, 2]}, cv=3, scoring=scoring)
+    tracked.fit(X, y, sample_weight=weights)
+    for scores in ("split0_test_score", "mean_test_score"):
+        assert tracked.cv_results_[scores].tolist() == bare.cv_results_[scores].tolist()

@@ -265,7 +265,11 @@ def test_an_eval_set_of_none_is_none(runs: Runs, estimator: Any) -> None:
     assert (runs[0].status, series(runs[0], "val_accuracy")) == ("FINISHED", [])
 
 
-@pytest.mark.parametrize("eval_set", [X_val, (X_val,), "val"], ids=["array", "one", "text"])
+@pytest.mark.parametrize(
+    "eval_set",
+    [X_val, (X_val,), "val", [(X, y), (X_val, y_val)], (X_val, None), (X_val, y_val[1:])],
+    ids=["array", "one", "text", "pairs", "no targets", "other rows"],
+)
 def test_an_eval_set_that_is_no_pair_is_refused_before_anything_begins(runs: Runs, eval_set: Any) -> None:
     with pytest.raises(ConfigurationError, match="must be a pair"):
         TrackedEstimator(boosting()).fit(X, y, eval_set=eval_set)

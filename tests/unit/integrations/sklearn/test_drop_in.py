@@ -32,6 +32,7 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import get_scorer
@@ -541,3 +542,25 @@ def test_what_a_search_or_a_bagging_clones_begins_anew_in_a_run_of_its_own() -> 
             tracked.fit(X, y)
         assert len(runs) == 2
         assert tracked.predict(X).tolist() == bare.predict(X).tolist()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "ask"),
+    [
+        (KNeighborsClassifier(), lambda fitted: fitted.kneighbors(UNSEEN, 2)[1]),
+        (RandomForestClassifier(3, random_state=0), lambda fitted: fitted.apply(UNSEEN)),
+        (GradientBoostingClassifier(n_estimators=2, random_state=0), lambda fitted: [*fitted.staged_predict(UNSEEN)]),
+        (SelectKBest(k=2), lambda fitted: fitted.get_support()),
+        (GaussianMixture(2, random_state=0), lambda fitted: fitted.bic(UNSEEN)),
+    ],
+)
+def test_methods_that_few_estimators_have_are_there_after_the_fit(estimator: Any, ask: Any) -> None:
+    with captured_runs():
+        model = TrackedEstimator(estimator).fit(X, y)
+    assert np.array_equal(ask(model), ask(estimator.fit(X, y)))
+
+
+@pytest.mark.parametrize("name", ["fit_predict", "partial_fit", "set_fit_request", "C", "support", "_compute_kernel"])
+def test_what_would_train_it_unseen_is_not_there_and_neither_are_parameters(name: str) -> None:
+    with captured_runs():
+        assert not hasattr(TrackedEstimator(SVC()).fit(X, y), name)

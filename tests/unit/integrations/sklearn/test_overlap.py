@@ -84,6 +84,11 @@ def test_it_is_off_by_one_argument(runs: Runs) -> None:
     assert "overt.overlap_rows" not in runs[0].tags
 
 
+def test_it_may_be_switched_off_after_the_fit(runs: Runs) -> None:
+    model().fit(X, y).set_params(check_overlap=False).evaluate(X, y)
+    assert "overt.overlap_rows" not in runs[0].tags
+
+
 def test_a_flag_that_is_none_is_refused(runs: Runs) -> None:
     with pytest.raises(ConfigurationError, match="`check_overlap` must be True or False"):
         model(check_overlap="no").fit(X, y)

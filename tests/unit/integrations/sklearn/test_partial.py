@@ -131,6 +131,16 @@ def test_the_scripts_end_records_the_model(tmp_path: Path) -> None:
     assert model.predict_proba(X).tobytes() == np.load("proba.npy").tobytes()
 
 
+def test_a_parameter_that_changes_between_the_parts_is_recorded(runs: Runs) -> None:
+    model = TrackedEstimator(SGDClassifier(alpha=0.5, random_state=np.random.RandomState(0)))
+    for alpha in (0.5, 0.5, 0.25):
+        assert "param_drift.alpha" not in (runs[0].tags if runs else {})
+        model.set_params(estimator__alpha=alpha).partial_fit(X, y, classes=[0, 1, 2])
+    (run,) = runs
+    drifted = {name: text for name, text in run.tags.items() if name.startswith("param_drift")}
+    assert (run.params["alpha"], drifted) == ("0.5", {"param_drift.alpha": "0.25"})
+
+
 def test_an_evaluation_in_between_records_the_model_that_its_scores_are_of(runs: Runs) -> None:
     model = TrackedEstimator(GaussianNB()).partial_fit(X[FIRST], y[FIRST], classes=[0, 1, 2])
     then = model.predict_proba(X)

@@ -15,10 +15,13 @@ import pytest
 from scipy.sparse import coo_matrix, csr_array, csr_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import DBSCAN, KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import (
     accuracy_score,
@@ -157,6 +160,38 @@ def test_a_bare_fit_shows_all_the_kinds_of_content(runs: Runs) -> None:
     assert all(name.startswith("training_") or name == "fit_seconds" for name in run.metrics)
     assert b"RandomForestClassifier" in run.artifacts["estimator.html"]
     assert not_recorded(run) == set()
+
+
+SWAPPED = ColumnTransformer(
+    [("second", StandardScaler(), ["big"]), ("first", "passthrough", ["small"])], verbose_feature_names_out=False
+)
+SCALED = FunctionTransformer(lambda data: data * 2)  # does not say what its columns are called
+
+
+@pytest.mark.parametrize(
+    ("estimator", "names"),
+    [
+        (make_pipeline(SWAPPED, Ridge()), ["big", "small"]),
+        (GridSearchCV(make_pipeline(SWAPPED, Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["big", "small"]),
+        (make_pipeline(StandardScaler(), make_pipeline(SelectKBest(f_regression, k=1), Ridge())), ["big"]),
+        (make_pipeline("passthrough", Ridge()), ["big", "small"]),
+        (make_pipeline(PCA(), GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=2)), ["pca0", "pca1"]),
+        (GridSearchCV(make_pipeline(SCALED, Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["big", "small"]),
+        (GridSearchCV(make_pipeline(SCALED, PCA(), Ridge()), {"ridge__alpha": [1.0]}, cv=2), ["x0", "x1"]),
+    ],
+)
+def test_importances_bear_the_names_that_the_final_step_saw(runs: Runs, estimator: Any, names: list[str]) -> None:
+    noise = np.random.default_rng(0).normal(size=(40, 2)) * [1, 10]
+    data = pd.DataFrame(noise, columns=["small", "big"])
+    TrackedEstimator(estimator).fit(data, data["small"] + 100 * data["big"])
+    assert columns(runs[0].artifacts["feature_importances.csv"])["feature"] == names
+
+
+def test_what_a_fit_stops_by_is_not_what_the_estimator_scores_by(runs: Runs) -> None:
+    boosted = HistGradientBoostingRegressor(max_iter=2, scoring="neg_mean_absolute_error", early_stopping=True)
+    model = TrackedEstimator(boosted).fit(X_train, y_train)
+    assert runs[0].metrics["training_r2"] == model.score(X_train, y_train)
+    assert "training_score" not in runs[0].metrics
 
 
 def test_training_scores_are_those_of_the_training_set(runs: Runs) -> None:

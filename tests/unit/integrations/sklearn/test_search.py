@@ -110,6 +110,18 @@ def test_several_scorers_each_have_their_scores_and_picture(runs: Runs) -> None:
     assert {"search_scores_accuracy.png", "search_scores_f1.png"} <= set(runs[0].figures)
 
 
+def test_a_function_that_chooses_among_several_scorers_is_no_trouble(runs: Runs) -> None:
+    def choose(results: Any) -> int:
+        return int(np.argmin(results["mean_test_accuracy"]))
+
+    search = GridSearchCV(tree(), GRID, cv=3, scoring=["accuracy", "f1_macro"], refit=choose)
+    model = TrackedEstimator(search).fit(X, y)
+    (run,) = runs
+    assert run.metrics["cv_mean_f1_macro"] == model.cv_results_["mean_test_f1_macro"][model.best_index_]
+    assert run.metrics["training_accuracy"] == np.mean(model.predict(X) == y)
+    assert not [name for name in run.tags if name.startswith("overt.not_recorded")]
+
+
 def test_several_scorers_rank_the_candidates_by_the_one_that_chooses(runs: Runs) -> None:
     scoring = {"worst": "neg_log_loss", "chosen": "accuracy"}
     grid = {"max_depth": [1, 2, 4, 6], "min_samples_leaf": [1, 20]}
