@@ -82,6 +82,14 @@ def estimator_params(estimator: object, *, name: str) -> dict[str, str]:
     return params
 
 
+def secret_params(estimator: object) -> list[str]:
+    """Names of the parameters, at any depth, whose texts or mappings hold a secret."""
+    texts = {
+        name: describe(value) for name, value in _get_params(estimator).items() if isinstance(value, str | Mapping)
+    }
+    return [name for name, text in texts.items() if redact_value(name, text) != text]
+
+
 def final_estimator(estimator: object) -> object:
     """The estimator that predicts: a Pipeline's last step, a search's (best) estimator, what we wrap, at any depth."""
     return _innermost(estimator, _inner)
@@ -225,7 +233,7 @@ def _defaults(init: Callable[..., None]) -> dict[str, str]:
 def _render(value: Any, seen: tuple[int, ...]) -> str:
     kind = type(value)
     if kind in (str, int, float, bool, type(None), complex):
-        return stable_repr(value) if kind is not str else repr(value)
+        return repr(value)
     if id(value) in seen:
         return "<cycle>"
     if len(seen) >= _MAX_DEPTH:

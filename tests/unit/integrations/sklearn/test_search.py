@@ -357,3 +357,21 @@ def test_what_has_results_of_another_kind_is_no_search(runs: Runs) -> None:
     TrackedEstimator(RFECV(tree(), cv=2)).fit(X, y)
     TrackedEstimator(RidgeCV(store_cv_results=True)).fit(X, y)
     assert not any("cv_results.csv" in run.artifacts or "overt.not_recorded.search" in run.tags for run in runs)
+
+
+def test_no_end_of_a_secret_is_left_in_a_diagram_that_is_cut(runs: Runs) -> None:
+    """scikit-learn cuts long texts in their midst, from before the name of the parameter."""
+
+    class Keyed(DeepFails):
+        def __init__(self, depth: int = 1, password: str = "") -> None:
+            super().__init__(depth)
+            self.password = password
+
+    secret = "q7Zx" * 10
+    for n in (1, 2, 3):
+        pipeline = make_pipeline(*[StandardScaler() for _ in range(n)], Keyed(password=secret))
+        search = GridSearchCV(pipeline, {"keyed__depth": [1], "keyed__password": [secret]}, cv=2)
+        TrackedEstimator(search, log_model=False).fit(X, y)
+        diagram = runs[-1].artifacts["estimator.html"].decode()
+        assert "7Zxq" not in diagram
+        assert "Keyed" in diagram
