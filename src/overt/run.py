@@ -123,6 +123,8 @@ class Run:
         Whether another process ends it.
     is_taken_over : bool
         Whether the process that started it is gone, and this one delivers what it adds.
+    is_told_by_callback : bool
+        Whether a trainer's callback tells of what is trained here now: who watches the parts of it gives way.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class Run:
         self._sealed = False
         self.is_inherited = False
         self.is_taken_over = False
+        self.is_told_by_callback = False
         self.loops = Loops(self._series)
         self._at_end: list[Callable[[Run], None]] = []
         self._context: list[Token[Run | None]] = []

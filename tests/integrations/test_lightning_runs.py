@@ -7,6 +7,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,44 @@ def failing(error: BaseException, *, at_step: int = 3) -> Any:
 
 
 # -- which run ---------------------------------------------------------------------------------------------------------
+
+
+def test_within_a_decorated_call_the_callback_alone_tells_of_the_fit(runs: list[MemoryRun]) -> None:
+    def train(lr: float = 0.1) -> None:
+        fitted, module = trainer(TrackingCallback(log_model=False), num_sanity_val_steps=2), classifier()()
+        fitted.fit(module, data(), data())
+        fitted.test(module, data())
+
+    train()
+    overt.track_training(train)(lr=0.1)
+    alone, within = runs
+    assert within.params["lr"] == "0.1"
+    timed = {"epoch_seconds", "samples_per_second"}
+    assert series(alone).keys() == series(within).keys()
+    assert {n: [step for step, _ in points] for n, points in series(alone).items() if n not in timed} == {
+        n: [step for step, _ in points] for n, points in series(within).items() if n not in timed
+    }
+
+
+def test_a_loop_of_ones_own_beside_a_trainer_in_one_call_is_watched(runs: list[MemoryRun]) -> None:
+    class Broken(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("told nobody")
+
+    def train(criterion: Any, epochs: int = 2) -> None:
+        model = torch.nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for extra in ((), (Broken(),)):
+            with suppress(RuntimeError):
+                trainer(TrackingCallback(log_model=False), *extra).fit(classifier()(), data())
+        for _ in range(3):
+            optimizer.zero_grad()
+            criterion(model(torch.ones(2, 4)), torch.zeros(2, dtype=torch.long)).backward()
+            optimizer.step()
+
+    overt.track_training(train)(torch.nn.CrossEntropyLoss())
+    outer = next(run for run in runs if run.name.startswith("train"))
+    assert [step for step, _ in series(outer)["train_loss_step"]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("tree_name", TREES)

@@ -25,7 +25,7 @@ from overt.links import null_run
 from overt.process import uncaught_error
 from overt.records import EndStatus
 from overt.resuming import Resume, run_key_of
-from overt.run import Run, status_of
+from overt.run import Run, current_run, status_of
 from overt.say import say
 from overt.settings import is_quiet
 from overt.tracker import HookRun, Tracker, open_for_hook
@@ -157,6 +157,7 @@ class TrackingHooks:
         }
         self._resume: Resume = resume
         self.run_: Run | None = None
+        self._around: Run | None = None
         self._hook: HookRun | None = None
         self._session: Session | None = None
         self._has_begun = False  # whether the fit that is going on has come to on_fit_start
@@ -169,9 +170,14 @@ class TrackingHooks:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy has: the settings and the last run. What is being recorded stays with the original."""
         kept = {name: value for name, value in self.__dict__.items() if name not in _OF_THE_MODULE}
-        return kept | dict.fromkeys(_OF_THE_PROCESS, False) | {"_hook": None, "_session": None}
+        return kept | dict.fromkeys(_OF_THE_PROCESS, False) | {"_around": None, "_hook": None, "_session": None}
 
     # -- opening and ending --------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """From here to the end of the stage it is told from here what is trained, also in a decorated call."""
+        self._around = current_run()
+        self._tells(True)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the fit's run."""
@@ -192,6 +198,7 @@ class TrackingHooks:
         self._record("evaluation", Session.stop_watching)
         self._record("ending", self._finish, "FINISHED")
         self._loaded, self._has_begun = {}, False
+        self._tells(False)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
@@ -206,6 +213,11 @@ class TrackingHooks:
         self._record("last epoch", Session.close_epoch, trainer)
         self._record("ending", self._finish, status, exception if status == "FAILED" else None)
         self._loaded, self._has_begun = {}, False
+        self._tells(False)
+
+    def _tells(self, it_does: bool) -> None:
+        if self._around is not None:
+            self._around.is_told_by_callback = it_does
 
     def _open(self, trainer: Any, module: Any, *, checkpoint: Mapping[str, Any] | None = None) -> None:
         hook = open_for_hook(type(module).__name__, **self._where, checkpoint=checkpoint)

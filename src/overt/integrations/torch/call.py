@@ -202,8 +202,9 @@ class Call:
 
     def _name_of_optimizer(self, optimizer: torch.optim.Optimizer) -> str | None:
         """What an optimizer that the function has made is called; None for those of others, and of calls within."""
-        is_ours = current_run() is self._run and not self._training.has_hooked(optimizer)
-        return self._training.session.found_optimizer(optimizer) if is_ours else None
+        is_ours = current_run() is self._run and not self._run.is_told_by_callback
+        is_new = is_ours and not self._training.has_hooked(optimizer)
+        return self._training.session.found_optimizer(optimizer) if is_new else None
 
     @contextmanager
     def _active(self) -> Iterator[None]:

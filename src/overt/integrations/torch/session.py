@@ -243,7 +243,7 @@ class Session:
 
     def pass_begun(self, name: str, loader: Any, length: int) -> Pass | None:
         """A loader was started."""
-        if not self._is_watching:
+        if not self._is_watching or self.run.is_told_by_callback:
             return None
         with self._part("passes"):
             self._seen_in_step = None
@@ -253,7 +253,7 @@ class Session:
 
     def batch_drawn(self, drawn_in: Pass, batch: Any) -> None:
         """A loader has given a batch."""
-        if not self._is_watching:
+        if not self._is_watching or self.run.is_told_by_callback:
             return
         try:
             self._place_held()
@@ -272,7 +272,7 @@ class Session:
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """A loss was computed: to be minimised if there is a graph behind it, else for its value alone."""
-        if not self._is_watching or _innermost.get() not in (self, None):
+        if not self._is_watching or self.run.is_told_by_callback or _innermost.get() not in (self, None):
             return
         try:
             self._see_loss(source, function, args, kwargs, output)
@@ -288,7 +288,7 @@ class Session:
 
     def step_begins(self, name: str, optimizer: Any, has_closure: bool) -> None:
         """An optimizer is about to step."""
-        if not self._is_watching:
+        if not self._is_watching or self.run.is_told_by_callback:
             return
         self._seen_in_step = set() if has_closure else None
         if self.options.gradient_norm and self._is_recorded(self.epochs.count_of(name)):
@@ -297,7 +297,7 @@ class Session:
 
     def stepped(self, name: str, optimizer: Any) -> None:
         """An optimizer has stepped."""
-        if not self._is_watching:
+        if not self._is_watching or self.run.is_told_by_callback:
             return
         self._seen_in_step = None
         try:
