@@ -69,8 +69,14 @@ class CsvStore(JsonlStore):
     def _runs(self) -> dict[str, RunSummary]:
         """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""
         beside = super()._runs()  # every run that has records, so nothing can go on with the others
-        alone = (run for run, _ in read_table(_content(self.path), self.path) if run.id not in beside)
+        alone = (run for run in self._rows().values() if run.id not in beside)
         return {run.id: dataclasses.replace(run, key=None) for run in alone} | beside
+
+    def _rows(self) -> Mapping[str, RunSummary]:
+        return self._once(self.path, lambda: {run.id: run for run, _ in read_table(_content(self.path), self.path)})
+
+    def _line_alone(self, run_id: str) -> RunSummary | None:
+        return super()._line_alone(run_id) or self._rows().get(run_id)
 
 
 def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:

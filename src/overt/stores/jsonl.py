@@ -76,6 +76,7 @@ class JsonlStore:
         self.folder = folder
         self.path = self.lines = folder / "runs.jsonl"
         self._files: dict[str, RunFile] = {}
+        self._read: dict[Path, tuple[object, Mapping[str, RunSummary]]] = {}
 
     # -- taking runs ---------------------------------------------------------------------------------------------------
 
@@ -378,7 +379,7 @@ class JsonlStore:
 
     def _runs(self) -> dict[str, RunSummary]:
         open_ids = set(self.iter_open())  # first: a run that is sealed from now on has its line when these are read
-        lines = {run.id: run for run in read_lines(self.lines)}
+        lines = self._lines()
         recorded = set(_names_in(self.folder / "records"))
         runs = _with_keys(lines, recorded)
         for run_id in open_ids | _without_line(lines, recorded):
@@ -388,6 +389,19 @@ class JsonlStore:
                 continue
         return runs
 
+    def _lines(self) -> Mapping[str, RunSummary]:
+        return self._once(self.lines, lambda: {run.id: run for run in read_lines(self.lines)})
+
+    def _once(self, path: Path, read: Callable[[], Mapping[str, RunSummary]]) -> Mapping[str, RunSummary]:
+        """What a file says, read again only where it was changed or replaced: runs are often asked for one by one."""
+        state = _state_of(path)
+        if path not in self._read or self._read[path][0] != state:
+            self._read[path] = state, read()
+        return self._read[path][1]
+
+    def _line_alone(self, run_id: str) -> RunSummary | None:
+        return self._lines().get(run_id)
+
     def _check_experiment(self, name: str, runs: Iterable[RunSummary]) -> None:
         known = sorted({run.experiment for run in runs})
         if name not in known:
@@ -396,9 +410,10 @@ class JsonlStore:
 
     def _read_line_alone(self, run_id: str) -> RunDetails:
         """A run that has a line and no records: the source document's own tracker wrote it."""
-        run = self._runs().get(run_id)
+        run = self._line_alone(run_id)
         if run is None:
             raise RunNotFound(f"there is no run {run_id} in {self.path}")
+        run = replace(run, key=None)  # there are no records that a resumed run could go on with
         return RunDetails(run, dict.fromkeys(run.metrics, 1), (), self._stored_files(run_id), ())
 
 
@@ -446,6 +461,15 @@ def _is_last_line(line: bytes, path: Path) -> bool:
         return False
     at = content.rfind(line[: line.index(b",") + 1])  # its id
     return at >= 0 and content.startswith(line, at)
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What is another once the file was changed or replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -103,6 +103,20 @@ def test_a_run_that_goes_on_is_listed_as_it_is_now(store: JsonlStore) -> None:
     assert (listed.id, listed.status, listed.metrics) == (run_id, "RUNNING", {"loss": 0.25})
 
 
+def test_a_store_that_has_read_its_lines_sees_what_others_write_afterwards(store: JsonlStore) -> None:
+    line = json.dumps({"run_id": "theirs", "experiment": "e", "run_name": "r", "timestamp": "2026-01-01"})
+    line = line[:-1] + ', "params": {}, "metrics": {}, "tags": {}, "artifacts": []}\n'
+    store.folder.mkdir()
+    store.lines.write_text(line)
+    assert store.read_run("theirs").run.name == "r"
+    with store.lines.open("a") as file:
+        file.write(line.replace("theirs", "others"))
+    assert store.read_run("others").run.id == "others"
+    assert [run.id for run in store.iter_runs()] == ["theirs", "others"]
+    store.lines.unlink()
+    assert list(store.iter_runs()) == []
+
+
 def test_a_line_that_was_cut_off_is_left_out_and_goes_with_the_next(store: JsonlStore) -> None:
     first = sealed(store)
     torn = store.lines.read_bytes()[:-40]
