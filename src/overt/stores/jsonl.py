@@ -59,6 +59,8 @@ from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 FOLDERS = ("artifacts", "records", "open")
 PARENT_TAG = "mlflow.parentRunId"
 _NEWS = b"news"
+_NO_BEGINNING = "does not begin as the records of a run do"
+_COPY = "A copy of the store from before has it"
 _REFUSED_BY_THE_FILE_SYSTEM = (errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 """What one record's own path is at fault for: "a" and "a/b", or a name longer than the file system takes."""
 
@@ -204,9 +206,9 @@ class JsonlStore:
             When something that was recorded of it can no longer be read.
         """
         with _errors_of_files():
-            if not self._record_path(run_id).exists():
-                return self._read_line_alone(run_id)
             state, place = self.read_whole(run_id), self._artifacts(run_id)
+            if state is None:
+                return self._read_line_alone(run_id)
             return RunDetails(
                 run=_summary(state),
                 points=dict(Counter(point.name for point in iter_points(self._record_path(run_id)))),
@@ -261,8 +263,8 @@ class JsonlStore:
         """Whether there is more of one run than a line."""
         return self._record_path(run_id).exists()
 
-    def read_whole(self, run_id: str) -> RunState:
-        """What the records of one run say together.
+    def read_whole(self, run_id: str) -> RunState | None:
+        """What the records of one run say together; None where it has a line alone, or they have no beginning.
 
         Warns
         -----
@@ -271,11 +273,16 @@ class JsonlStore:
         """
         path = self._record_path(run_id)
         is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
-        state = read_state(path)
+        try:
+            state = read_state(path)
+        except FileNotFoundError:
+            if path.exists():
+                warn(f"{path} {_NO_BEGINNING}, so of this run there is what its line says. {_COPY}")
+            return None
         if state.n_damaged and not is_growing:
             warn(
                 f"{state.n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is "
-                "missing: it was cut off or changed. A copy of the store from before has it"
+                f"missing: it was cut off or changed. {_COPY}"
             )
         return state
 
@@ -385,8 +392,9 @@ class JsonlStore:
         for run_id in open_ids | _without_line(lines, recorded):
             try:
                 runs[run_id] = _summary(read_state(self._record_path(run_id)))
-            except FileNotFoundError:  # it is being created at this moment
-                continue
+            except FileNotFoundError:
+                if run_id not in runs and self._record_path(run_id).exists():  # else it is being created at this moment
+                    warn(f"{self._record_path(run_id)} {_NO_BEGINNING}, so its run is left out. {_COPY}")
         return runs
 
     def _lines(self) -> Mapping[str, RunSummary]:

@@ -426,6 +426,23 @@ def test_a_record_that_was_cut_off_is_said(store: JsonlStore) -> None:
         assert store.read_run(run_id).run.tags == {"first": "1"}
 
 
+@pytest.mark.parametrize("left", [b"", b'{"t":"segm', b"no record\n"])
+def test_of_records_that_lost_their_beginning_the_line_is_left(store: JsonlStore, left: bytes) -> None:
+    run_id = created(store)
+    store.log_batch(run_id, [Metric("loss", 0.5, 0, NOW_MS)])
+    store.finish(run_id, "FINISHED", NOW_MS + 1_000)
+    store.seal(run_id)
+    (store.folder / "records" / f"{run_id}.jsonl").write_bytes(left)
+    with pytest.warns(OvertWarning, match=r"\.jsonl does not begin as .*, so of this run there is"):
+        details = store.read_run(run_id)
+    assert (details.run.metrics, details.run.status) == ({"loss": 0.5}, "FINISHED")
+    with pytest.raises(StoreUnavailable, match=r"\.jsonl: it does not begin as .*\. Bring it back"):
+        store.log_batch(run_id, [Metric("loss", 0.4, 1, NOW_MS)])
+    store.lines.unlink()
+    with pytest.warns(OvertWarning, match=r"\.jsonl does not begin as the records of a run do, so its run is left out"):
+        assert list(store.iter_runs()) == []
+
+
 def test_a_run_that_is_delivered_again_has_no_second_line(store: JsonlStore, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "report.json").write_text("{}")
