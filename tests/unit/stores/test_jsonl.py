@@ -149,7 +149,7 @@ HEAD = b'{"run_id": "x", "experiment": "e", "run_name": "r", '
         HEAD + b'"started_ms": -1, "params": {}, "metrics": {}}\n',
         HEAD + b'"started_ms": 1, "params": [], "metrics": {}}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": "b"}}\n',
-        HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": null}}\n',
+        HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": []}}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {}, "status": []}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {}, "tags": null}\n',
         HEAD + b'"timestamp": "2026-02-14", "params": {}, "metrics": {}, "tags": null}\n',
@@ -256,6 +256,17 @@ def test_runs_are_made_where_there_are_no_hard_links(store: JsonlStore, monkeypa
     monkeypatch.setattr(os, "link", refused)
     run_id = sealed(store)
     assert [run.key for run in store.iter_runs()] == [run_id]
+
+
+def test_a_metric_that_is_null_is_one_that_the_run_has_not(store: JsonlStore) -> None:
+    """The document's class writes a score that could not be computed, None, so; in a table its cell is empty."""
+    store.folder.mkdir()
+    store.lines.write_text(
+        '{"run_id": "a", "experiment": "e", "run_name": "r", "timestamp": "2026-02-14", "params": {"depth": null}, '
+        '"metrics": {"accuracy": 0.9, "roc_auc": null}, "tags": {}, "artifacts": []}\n'
+    )
+    assert store.read_run("a").run.metrics == {"accuracy": 0.9}
+    assert [point.name for point in store.iter_all_points("a")] == ["accuracy"]
 
 
 def test_the_nan_of_pythons_own_writer_is_read(store: JsonlStore) -> None:
