@@ -332,8 +332,13 @@ class Run:
         model: str | None = None,
         dataset: str | None = None,
     ) -> None:
-        """Record several values at one step; see :meth:`log_metric`."""
+        """Record several values at one step, or none if one of them cannot be; see :meth:`log_metric`."""
+        numbers: dict[str, float] = {}
         for name, value in metrics.items():
+            if type(name) is not str or not name:
+                recorded_name("log_metric", name)
+            numbers[name] = value if type(value) is float or is_tensor(value) else to_number(name, value)
+        for name, value in numbers.items():
             self.log_metric(name, value, step=step, epoch=epoch, model=model, dataset=dataset)
 
     def score(self, metric: Callable[..., Any], /, *args: Any, name: str | None = None, **kwargs: Any) -> float:
