@@ -59,6 +59,7 @@ _COMPARATOR = re.compile(
     r"!=|>=|<=|=(?!=)|>|<(?!>)|(?:NOT\s+IN|IN|IS\s+NOT\s+NULL|IS\s+NULL|LIKE|ILIKE)\b", re.IGNORECASE
 )
 _NUMBER = re.compile(r"-?(?:(?:\d+(?:\.\d+)?|\.\d+)[eE]-?\d+|\d+\.\d*|\.\d+|\d+)(?![\w.])", re.ASCII)
+_DATE = re.compile(r"['\"]?\d{4}-\d\d")
 _TEXT = re.compile(rf"{_SINGLE}|{_DOUBLE}")
 _LIST = re.compile(rf"\((?:{_SINGLE}|{_DOUBLE}|[^()'\"])*\)")
 _AND = re.compile(r"AND\b", re.IGNORECASE)
@@ -186,9 +187,6 @@ class _Reader:
     def is_behind_a_quote(self) -> bool:
         """Whether a quote ended right before what stands next."""
         return self._text[self._at - 1 : self._at] in ("'", '"')
-
-    def back_to(self, found: re.Match[str]) -> None:
-        self._at = found.start()
 
     def rest(self) -> str:
         return self._text[self._at :]
@@ -335,6 +333,10 @@ def _value(reader: _Reader, entity: Entity, key: str, comparator: str) -> Value:
             raise reader.refusal("a list of quoted texts", f"write {name} {comparator} ('a', 'b')")
         return _texts(found.group(), f"{name} {comparator}")
     if _comparators(entity, key) is _ON_NUMBERS:
+        if entity == "attribute" and _DATE.match(reader.rest().lstrip()):
+            raise reader.refusal(
+                "a time", "write milliseconds since 1970, such as 1769817600000 for 2026-01-31 in UTC, without quotes"
+            )
         found = reader.take(_NUMBER)
         if not found:
             raise reader.refusal(
@@ -349,7 +351,7 @@ def _value(reader: _Reader, entity: Entity, key: str, comparator: str) -> Value:
 
 
 def _first_word(rest: str) -> str:
-    words = re.sub(r"['\"`()]", " ", rest).split()
+    words = re.sub(r"['\"`()\u2018\u2019\u201c\u201d]", " ", rest).split()
     return words[0] if words else "…"
 
 

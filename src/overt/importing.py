@@ -34,12 +34,10 @@ from overt.records import (
     SegmentHead,
     Tag,
 )
-from overt.say import warn
 from overt.settings import Settings, configured, resolve_settings
 from overt.stores.csv import CsvStore, read_table
 from overt.stores.jsonl import FOLDERS, PARENT_TAG, JsonlStore
 from overt.stores.protocols import QueryStore, Store
-from overt.stores.runfile import RunState
 from overt.stores.runline import NotARun, from_fields, read_fields
 from overt.stores.uri import (
     check_installed,
@@ -276,7 +274,7 @@ def _spec(sealed: _Sealed, source: JsonlStore, store_name: str) -> RunSpec:
 def _iter_records(run: RunSummary, source: JsonlStore, writer: JournalWriter) -> Iterator[Record]:
     """What is known of the run, its files among it, and its end."""
     models: Iterable[str] = ()
-    state = _read_whole(run, source)  # once for what comes first: a run may have more points than memory
+    state = source.read_whole(run.id)  # once for what comes first: a run may have more points than memory
     if state is not None:
         models = state.models
         if state.attempts:
@@ -292,14 +290,3 @@ def _iter_records(run: RunSummary, source: JsonlStore, writer: JournalWriter) ->
             yield Artifact(path, blob)
     yield RunEnd(_ENDED.get(run.status, "KILLED"), run.ended_ms or run.started_ms)
     yield Seal()
-
-
-def _read_whole(run: RunSummary, source: JsonlStore) -> RunState | None:
-    """What the records of a run say together; None for one that has a line alone, or a damaged beginning."""
-    if not source.has_records(run.id):
-        return None
-    try:
-        return source.read_whole(run.id)
-    except FileNotFoundError as error:
-        warn(f"{error} does not begin as the records of a run do, so what its line says is all that goes of {run.name}")
-        return None

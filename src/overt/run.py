@@ -31,7 +31,6 @@ from overt.journal.owner import this_process
 from overt.journal.series import Series
 from overt.journal.writer import Writer
 from overt.loops import Loops
-from overt.models.files import ModelFiles
 from overt.naming import check_model_name
 from overt.records import (
     Artifact,
@@ -336,8 +335,13 @@ class Run:
         model: str | None = None,
         dataset: str | None = None,
     ) -> None:
-        """Record several values at one step; see :meth:`log_metric`."""
+        """Record several values at one step, or none if one of them cannot be; see :meth:`log_metric`."""
+        numbers: dict[str, float] = {}
         for name, value in metrics.items():
+            if type(name) is not str or not name:
+                recorded_name("log_metric", name)
+            numbers[name] = value if type(value) is float or is_tensor(value) else to_number(name, value)
+        for name, value in numbers.items():
             self.log_metric(name, value, step=step, epoch=epoch, model=model, dataset=dataset)
 
     def score(self, metric: Callable[..., Any], /, *args: Any, name: str | None = None, **kwargs: Any) -> float:
@@ -616,13 +620,15 @@ class Run:
         if blob is not None:
             self._record(Figure(path, figure.kind, blob))
 
-    def log_model(self, model: ModelFiles, *, name: str = "model", register_as: str | None = None) -> None:
+    def log_model(self, model: Any, *, name: str = "model", register_as: str | None = None) -> None:
         """Record a model.
 
         Parameters
         ----------
-        model : ModelFiles
-            Made by one of the functions in :mod:`overt.models`.
+        model : estimator, torch.nn.Module or ModelFiles
+            A fitted scikit-learn estimator or a torch module is saved as it is now. With a signature, as ``skops``, or
+            of another kind: what :func:`overt.models.sklearn.sklearn_model`, :func:`overt.models.torch.torch_model` or
+            a function like these has made of it.
         name : str
             What ``runs:/<run id>/<name>`` resolves.
         register_as : str, optional
@@ -631,7 +637,7 @@ class Run:
         Raises
         ------
         RecordError
-            For a name that is no text, or one that no artifact can have.
+            For a name that is no text, or one that no artifact can have, and for a model that cannot be saved.
         ConfigurationError
             For a ``register_as`` that MLflow does not take.
 
@@ -640,14 +646,19 @@ class Run:
         OvertWarning
             When ``register_as`` is given and the store is one of plain files, which has no registered models.
         """
+        from overt.models.kinds import to_files
+
         name = recorded_path("log_model", name)
         if register_as is not None:
             check_model_name(register_as, argument="register_as")
             register_as = recorded_name("log_model", register_as)
             if self.spec.store and light_path(self.spec.store) is not None:
                 self.warn(f"register_as={register_as!r} registers nothing: registered models need an MLflow store")
+        if self.is_null:
+            return
+        made = to_files(model)
         files: list[Artifact] = []
-        for path, content in model.files.items():
+        for path, content in made.files.items():
             blob = self._kept(f"{name}/{path}", lambda content=content: self._writer.store_bytes(content))  # type: ignore[misc]
             if blob is None:
                 return  # a model without one of its files loads nowhere
@@ -655,21 +666,23 @@ class Run:
         self._record(
             Model(
                 name=name,
-                flavor=model.flavor,
+                flavor=made.flavor,
                 files=tuple(files),
-                flavor_fields=model.flavor_fields,
-                pyfunc_fields=model.pyfunc_fields,
-                signature=model.signature,
-                example=model.example,
-                requirements=model.requirements,
-                python_version=model.python_version,
+                flavor_fields=made.flavor_fields,
+                pyfunc_fields=made.pyfunc_fields,
+                signature=made.signature,
+                example=made.example,
+                requirements=made.requirements,
+                python_version=made.python_version,
                 created_ms=clock.now_ms(),
-                model_type=model.model_type,
-                params=model.params,
+                model_type=made.model_type,
+                params=made.params,
                 register_as=register_as,
             )
         )
         self._models[name] = None
+        if made is not model and made.notes:  # who made the files says so by themselves
+            self.set_tag("overt.model_note", "; ".join(made.notes))
 
     # -- ending --------------------------------------------------------------------------------------------------------
 

@@ -389,6 +389,23 @@ def test_a_torch_module_is_refused_and_loaded_on_the_users_word(uri: str) -> Non
     assert torch.equal(loaded(torch.ones(1, 2)), module(torch.ones(1, 2)))
 
 
+def test_a_model_that_was_recorded_by_hand_is_promoted_on_a_score_that_comes_later(uri: str) -> None:
+    for name, C in (("weak", 1e-6), ("strong", 1.0)):
+        with overt.start_run(name) as run:
+            run.log_model(LogisticRegression(C=C, max_iter=20).fit(X_TRAIN, Y_TRAIN))
+            run.log_metric("val_accuracy", 0.5)
+    overt.register("weak", "by-hand", alias="champion")
+    overt.register("strong", "by-hand", alias="challenger")
+    with pytest.raises(PromotionRefused, match=r"no 'accuracy' that belongs to its model, .*start_run\(resume=…\)"):
+        overt.promote("by-hand", "challenger", "champion", if_better="accuracy")
+    for name, score in (("weak", 0.6), ("strong", 0.9)):
+        with overt.start_run(resume=name) as run:
+            test = run.log_dataset(X_TEST, Y_TEST, name="test")
+            run.log_metric("accuracy", score, model="model", dataset=test)
+    promotion = overt.promote("by-hand", "challenger", "champion", if_better="accuracy")
+    assert (promotion.score, promotion.replaced_score) == (0.9, 0.6)
+
+
 def test_a_model_without_digests_is_said_to_be_one(uri: str) -> None:
     model = overt.TrackedEstimator(LogisticRegression(max_iter=20), model_format="skops").fit(X_TRAIN, Y_TRAIN)
     forget_digests(uri, model.run_)

@@ -267,6 +267,7 @@ def run_experiment(model: Any, name: str, params: dict[str, Any], data: Sequence
         run.log_metrics({"cv_mean_accuracy": scores.mean(), "cv_std_accuracy": scores.std()})
         run.log_dict(confusion_matrix(y_test, predicted).tolist(), "confusion_matrix.json")
         run.log_dict(classification_report(y_test, predicted, output_dict=True), "classification_report.json")
+        run.log_model(model)
     return run
 
 
@@ -302,10 +303,12 @@ def test_section_7_end_to_end(store: str) -> None:
     reading = open_configured()
     held = json.loads(reading.read_file(by_hand_best.id, "confusion_matrix.json"))
     assert held == confusion_matrix(y_test, models[by_hand_best.name].predict(split[1])).tolist()
-    loaded = overt.load_model(best, allow_pickle=True)
-    assert np.array_equal(loaded.predict(split[1]), tracked[best.name].predict(split[1]))
+    for one in (best, by_hand_best):
+        loaded = overt.load_model(one, allow_pickle=True)
+        assert np.array_equal(loaded.predict(split[1]), tracked[best.name].predict(split[1]))
     if not store.startswith(("jsonl", "csv")):
         assert overt.register(best, "breast-cancer-classifier").version == "1"
+        assert overt.register(by_hand_best, "breast-cancer-classifier").version == "2"
     else:
         with pytest.raises(overt.OvertError, match="MLflow"):
             overt.register(best, "breast-cancer-classifier")

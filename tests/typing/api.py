@@ -31,6 +31,7 @@ frames: list[Any] = [
     overt.runs("e", where="metrics.loss < 1", order_by=["metrics.loss DESC"], limit=5, store=store),
     overt.runs(order_by="metrics.loss"),
     overt.history(best, "loss"),
+    overt.history(overt.runs("e"), "loss"),
     overt.history(["last", best], store="jsonl:experiments"),
     compared.to_frame(),
 ]

@@ -174,6 +174,17 @@ def test_a_name_with_half_a_surrogate_is_one_series_and_arrives(run: Run, stored
     assert (stored.params, stored.tags["?"]) == ({"?": "?"}, "?")
 
 
+@pytest.mark.parametrize("bad", [{"b": "0.5"}, {"b": None}, {3: 0.5}, {"b": [1.0, 2.0]}])
+def test_metrics_of_which_one_is_refused_are_not_recorded_by_half(
+    run: Run, stored: MemoryRun, bad: dict[Any, Any]
+) -> None:
+    with pytest.raises(overt.errors.RecordError, match=r"^log_metric: "):
+        run.log_metrics({"a": 1.0, **bad, "c": 2})
+    run.log_metrics({"d": 1.0, "e": 2}, step=3)
+    assert [(point.name, point.step) for point in stored.history] == [("d", 3), ("e", 3)]
+    assert run.metrics == {"d": 1.0, "e": 2.0}
+
+
 def test_a_score_of_a_model_that_was_not_logged_is_recorded_and_said_once(run: Run, stored: MemoryRun) -> None:
     text = r"^model='nosuch' names no model that run \S+ logged before its scores, .*; there is none\. log_model comes"
     with pytest.warns(overt.OvertWarning, match=text) as told:

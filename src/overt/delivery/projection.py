@@ -196,7 +196,10 @@ class Projection:
                     picture = self._draw(record.kind, orjson.loads(file.read()))
                 target = _target(folder, record.path)
                 target.write_bytes(picture)
-        except (JournalError, RecordError, MissingExtra, orjson.JSONDecodeError, *_PATH_CONFLICTS) as error:
+        except _PATH_CONFLICTS:
+            self._on_reject(record, "of two files one has the path of the other's folder: record one by another path")
+            return False
+        except (JournalError, RecordError, MissingExtra, orjson.JSONDecodeError) as error:
             self._on_reject(record, str(error))
             return False
         return True

@@ -6,7 +6,7 @@ What this process recorded has arrived in the store before it is asked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from overt.errors import ConfigurationError, RunNotFound
 from overt.filters import parse_filter, parse_order
@@ -15,7 +15,7 @@ from overt.query.searching import find_best, find_runs, name_in_doubt
 from overt.records import Metric, RunSummary
 from overt.run import Run
 from overt.say import warn
-from overt.stores.protocols import PointsStore, QueryStore, Store
+from overt.stores.protocols import PointsStore, QueryStore, SearchStore, Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -119,14 +119,16 @@ def best_run(
 
 
 def history(
-    run: Run | RunSummary | str | Sequence[Run | RunSummary | str], *names: str, store: str | Store | None = None
+    run: Run | RunSummary | str | Sequence[Run | RunSummary | str] | DataFrame,
+    *names: str,
+    store: str | Store | None = None,
 ) -> DataFrame:
     """Every point of a run's metrics, or of several runs', as a long DataFrame ready for plotting.
 
     Parameters
     ----------
-    run : Run, RunSummary, str, or a sequence of these
-        A text is an id or its beginning, a name, ``model@alias`` or ``last``.
+    run : Run, RunSummary, str, a sequence of these, or a DataFrame
+        A text is an id or its beginning, a name, ``model@alias`` or ``last``. A DataFrame is what :func:`runs` gave.
     *names : str
         Metrics; by default all. A run that has not one of them has no rows of it.
     store : str or Store, optional
@@ -156,12 +158,14 @@ def history(
     """
     from overt.query.frames import points_frame
 
+    if "run_id" in getattr(run, "columns", ()):
+        run = list(cast(Any, run)["run_id"])
     given = run if isinstance(run, Iterable) and not isinstance(run, Run | RunSummary | str) else [run]
     for name in names:
         if not isinstance(name, str):
             raise ConfigurationError(f"`names` must be texts such as 'train_loss' (got {type(name).__name__}).")
     opened = open_configured(store)
-    chosen = [_listed(opened, one) for one in given]
+    chosen = _listed(opened, list(given))
     for name in names:
         if not any(name in summary.metrics for summary in chosen):
             known = sorted({known for summary in chosen for known in summary.metrics})
@@ -173,8 +177,17 @@ def history(
     )
 
 
-def _listed(store: QueryStore, run: Run | RunSummary | str) -> RunSummary:
-    """A run as it is listed, which costs less than reading it: a listing counts no points."""
+def _listed(store: QueryStore, given: Sequence[Run | RunSummary | str]) -> list[RunSummary]:
+    """Runs as they are listed, which costs less than reading them: a listing counts no points.
+
+    A store that cannot search reads all that it has for each look-up, so it is asked once.
+    """
+    known = {} if isinstance(store, SearchStore) else {run.id: run for run in store.iter_runs()}
+    ids = (one.id if isinstance(one, RunSummary) else one if isinstance(one, str) else "" for one in given)
+    return [known.get(run_id) or _look_up(store, one) for run_id, one in zip(ids, given, strict=True)]
+
+
+def _look_up(store: QueryStore, run: Run | RunSummary | str) -> RunSummary:
     run_id = run_id_of(store, run)
     listed = (summary for summary in store.iter_runs(prefix=run_id) if summary.id == run_id)
     return next(listed, None) or store.read_run(run_id).run

@@ -10,17 +10,19 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain, islice
 from numbers import Integral
+from typing import get_args
 
 from overt.errors import ConfigurationError, RunNotFound
 from overt.filters import TAGS_OF_EVERY_RUN, Condition, Order, in_order, matching
 from overt.query.directions import direction_of, mode_of
-from overt.records import RunSummary
+from overt.records import RunSummary, Status
 from overt.stores.protocols import QueryStore, SearchStore
 
 _LOOKED_AT = 1000
 """So many of the newest runs are asked for the names that they have, where a name seems to be wrong."""
 
 _LISTED = 8
+_STATUSES = get_args(Status)
 
 
 def find_runs(
@@ -104,6 +106,10 @@ def name_in_doubt(
 def _absent_name(runs: Sequence[RunSummary], asked: Iterable[Condition | Order]) -> str:
     """A sentence on the first name that none of these runs has; empty if there is none such."""
     for item in asked:
+        if isinstance(item, Condition) and (item.entity, item.key, item.comparator) == ("attribute", "status", "="):
+            if item.value not in {*_STATUSES, *(run.status for run in runs)}:
+                return f"no run has the status {item.value!r}: it is {', '.join(_STATUSES[:-1])} or {_STATUSES[-1]}."
+            continue
         if item.entity not in ("metric", "param", "tag") or getattr(item, "comparator", "") == "IS NULL":
             continue
         if item.entity == "tag" and item.key in TAGS_OF_EVERY_RUN:

@@ -180,7 +180,8 @@ def _recorded_scores(shelf: Shelf, version: ModelVersion, metric: str) -> Sequen
     if not scores:
         raise PromotionRefused(
             f"version {version.version} of {version.name!r} has no {metric!r} that belongs to its model, so nobody can "
-            "tell: record one with evaluate(), or run.log_metric(…, model=…, dataset=…), or promote without if_better"
+            "tell: record one with evaluate(), or with run.log_metric(…, model=…, dataset=…), where run may be "
+            "overt.start_run(resume=…), or promote without if_better"
         )
     return scores
 

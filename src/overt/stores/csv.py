@@ -69,8 +69,14 @@ class CsvStore(JsonlStore):
     def _runs(self) -> dict[str, RunSummary]:
         """The runs beside the table, and those that the table alone has: the document's, or all if it came alone."""
         beside = super()._runs()  # every run that has records, so nothing can go on with the others
-        alone = (run for run, _ in read_table(_content(self.path), self.path) if run.id not in beside)
+        alone = (run for run in self._rows().values() if run.id not in beside)
         return {run.id: dataclasses.replace(run, key=None) for run in alone} | beside
+
+    def _rows(self) -> Mapping[str, RunSummary]:
+        return self._once(self.path, lambda: {run.id: run for run, _ in read_table(_content(self.path), self.path)})
+
+    def _line_alone(self, run_id: str) -> RunSummary | None:
+        return super()._line_alone(run_id) or self._rows().get(run_id)
 
 
 def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:
@@ -95,9 +101,9 @@ def with_row(content: bytes, row: Mapping[str, str], path: Path) -> bytes:
     if problem := _cut_off(content, rows, path):
         raise StoreUnavailable(problem)
     columns += [name for name in row if name not in columns]
-    wide = [cells + [""] * (len(columns) - len(cells)) for cells in rows[1:]]
+    wide = [cells + [""] * (len(columns) - len(cells)) if cells else [] for cells in rows[1:]]
     at = columns.index("run_id")
-    place = next((number for number, cells in enumerate(wide) if cells[at] == row["run_id"]), len(wide))
+    place = next((number for number, cells in enumerate(wide) if cells and cells[at] == row["run_id"]), len(wide))
     there = wide[place] if place < len(wide) else [""] * len(columns)
     wide[place : place + 1] = [[row.get(name) or cell for name, cell in zip(columns, there, strict=True)]]
     bom = _BOM if content.startswith(_BOM) else b""
@@ -124,6 +130,7 @@ def read_table(
     columns = _columns(content, path)
     rows = _whole_rows(content, path, is_strict=is_strict)
     seen: Counter[tuple[str, ...]] = Counter()
+    ids: set[str] = set()
     bad: list[tuple[int, str]] = []
     for number, cells in enumerate(rows[1:], start=2):
         row = {name: cell for name, cell in zip(columns, cells, strict=False) if cell != ""}
@@ -132,7 +139,8 @@ def read_table(
         try:
             identity = (row.get("run_id", ""), row["timestamp"], row["experiment"])
             seen[identity] += 1
-            is_first = bool(identity[0]) and seen[identity] == 1
+            is_first = bool(identity[0]) and identity[0] not in ids  # else it is a copy that somebody made
+            ids.add(identity[0])
             yield _summary(identity[0] if is_first else _made_id(identity, seen[identity]), row), row
         except (KeyError, NotARun) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -59,6 +59,8 @@ from overt.stores.runline import LINE_START, NotARun, from_line, is_id, to_line
 FOLDERS = ("artifacts", "records", "open")
 PARENT_TAG = "mlflow.parentRunId"
 _NEWS = b"news"
+_NO_BEGINNING = "does not begin as the records of a run do"
+_COPY = "A copy of the store from before has it"
 _REFUSED_BY_THE_FILE_SYSTEM = (errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 """What one record's own path is at fault for: "a" and "a/b", or a name longer than the file system takes."""
 
@@ -76,6 +78,7 @@ class JsonlStore:
         self.folder = folder
         self.path = self.lines = folder / "runs.jsonl"
         self._files: dict[str, RunFile] = {}
+        self._read: dict[Path, tuple[object, Mapping[str, RunSummary]]] = {}
 
     # -- taking runs ---------------------------------------------------------------------------------------------------
 
@@ -203,9 +206,9 @@ class JsonlStore:
             When something that was recorded of it can no longer be read.
         """
         with _errors_of_files():
-            if not self._record_path(run_id).exists():
-                return self._read_line_alone(run_id)
             state, place = self.read_whole(run_id), self._artifacts(run_id)
+            if state is None:
+                return self._read_line_alone(run_id)
             return RunDetails(
                 run=_summary(state),
                 points=dict(Counter(point.name for point in iter_points(self._record_path(run_id)))),
@@ -260,8 +263,8 @@ class JsonlStore:
         """Whether there is more of one run than a line."""
         return self._record_path(run_id).exists()
 
-    def read_whole(self, run_id: str) -> RunState:
-        """What the records of one run say together.
+    def read_whole(self, run_id: str) -> RunState | None:
+        """What the records of one run say together; None where it has a line alone, or they have no beginning.
 
         Warns
         -----
@@ -270,11 +273,16 @@ class JsonlStore:
         """
         path = self._record_path(run_id)
         is_growing = self._marker(run_id).exists()  # then the last line may be half written at this moment
-        state = read_state(path)
+        try:
+            state = read_state(path)
+        except FileNotFoundError:
+            if path.exists():
+                warn(f"{path} {_NO_BEGINNING}, so of this run there is what its line says. {_COPY}")
+            return None
         if state.n_damaged and not is_growing:
             warn(
                 f"{state.n_damaged} line(s) of {path} cannot be read, so something that was recorded of this run is "
-                "missing: it was cut off or changed. A copy of the store from before has it"
+                f"missing: it was cut off or changed. {_COPY}"
             )
         return state
 
@@ -378,15 +386,29 @@ class JsonlStore:
 
     def _runs(self) -> dict[str, RunSummary]:
         open_ids = set(self.iter_open())  # first: a run that is sealed from now on has its line when these are read
-        lines = {run.id: run for run in read_lines(self.lines)}
+        lines = self._lines()
         recorded = set(_names_in(self.folder / "records"))
         runs = _with_keys(lines, recorded)
         for run_id in open_ids | _without_line(lines, recorded):
             try:
                 runs[run_id] = _summary(read_state(self._record_path(run_id)))
-            except FileNotFoundError:  # it is being created at this moment
-                continue
+            except FileNotFoundError:
+                if run_id not in runs and self._record_path(run_id).exists():  # else it is being created at this moment
+                    warn(f"{self._record_path(run_id)} {_NO_BEGINNING}, so its run is left out. {_COPY}")
         return runs
+
+    def _lines(self) -> Mapping[str, RunSummary]:
+        return self._once(self.lines, lambda: {run.id: run for run in read_lines(self.lines)})
+
+    def _once(self, path: Path, read: Callable[[], Mapping[str, RunSummary]]) -> Mapping[str, RunSummary]:
+        """What a file says, read again only where it was changed or replaced: runs are often asked for one by one."""
+        state = _state_of(path)
+        if path not in self._read or self._read[path][0] != state:
+            self._read[path] = state, read()
+        return self._read[path][1]
+
+    def _line_alone(self, run_id: str) -> RunSummary | None:
+        return self._lines().get(run_id)
 
     def _check_experiment(self, name: str, runs: Iterable[RunSummary]) -> None:
         known = sorted({run.experiment for run in runs})
@@ -396,9 +418,10 @@ class JsonlStore:
 
     def _read_line_alone(self, run_id: str) -> RunDetails:
         """A run that has a line and no records: the source document's own tracker wrote it."""
-        run = self._runs().get(run_id)
+        run = self._line_alone(run_id)
         if run is None:
             raise RunNotFound(f"there is no run {run_id} in {self.path}")
+        run = replace(run, key=None)  # there are no records that a resumed run could go on with
         return RunDetails(run, dict.fromkeys(run.metrics, 1), (), self._stored_files(run_id), ())
 
 
@@ -446,6 +469,15 @@ def _is_last_line(line: bytes, path: Path) -> bool:
         return False
     at = content.rfind(line[: line.index(b",") + 1])  # its id
     return at >= 0 and content.startswith(line, at)
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What is another once the file was changed or replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _names_in(folder: Path) -> list[str]:

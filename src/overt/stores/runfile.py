@@ -6,6 +6,7 @@ changes nothing. The file has one writer at a time: whoever delivers the run.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -167,12 +168,20 @@ class RunFile:
 
 
 def read_state(path: Path) -> RunState:
-    """What the lines of ``path`` say together."""
+    """What the lines of ``path`` say together.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there are none, or the first, which says which run it is, was cut off or changed.
+    """
     lines = Lines(path)
     records = iter(lines)
     head = next(records, None)
     if not isinstance(head, SegmentHead):
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(
+            errno.ENOENT, "it does not begin as the records of a run do. Bring it back from a copy", str(path)
+        )
     state = RunState(head.spec, tags=dict(head.spec.tags))
     for record in records:
         state.add(record)

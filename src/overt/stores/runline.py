@@ -4,7 +4,8 @@
 datasets models`` are ours. A line of the document's, or of anybody who writes these fields, reads as well.
 
 A param is a number, a truth value or null where that reads back as the same text, else a text. JSON has no NaN and no
-infinity: a metric that is none is one of the texts ``"nan"``, ``"inf"``, ``"-inf"``. Python's own ``NaN`` is read too.
+infinity: a metric that is none is one of the texts ``"nan"``, ``"inf"``, ``"-inf"``. Python's own ``NaN`` is read too,
+and a metric that is null is one that the run has not.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def _texts(values: Mapping[str, Any]) -> Mapping[str, str]:
 def _numbers(values: Mapping[str, Any]) -> Mapping[str, float]:
     if set(map(type, values.values())) <= _IS_FLOAT:
         return values
-    return {name: _float(name, value) for name, value in values.items()}
+    return {name: _float(name, value) for name, value in values.items() if value is not None}
 
 
 def typed(text: str) -> Any:

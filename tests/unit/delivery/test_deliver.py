@@ -295,6 +295,8 @@ def test_a_file_where_a_folder_must_be_is_refused_alone(folder: Path, paths: tup
     delivery = new(folder, store)
     delivery.deliver()
     assert {"c", paths[0]} <= store.runs[KEY].artifacts.keys()
+    (problem,) = delivery.problems
+    assert f"artifact {paths[1]} was refused: of two files one has the path of the other's folder" in problem
 
 
 def test_a_missing_or_exchanged_file_is_refused_and_the_rest_arrives(folder: Path) -> None:

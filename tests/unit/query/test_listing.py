@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -175,6 +176,47 @@ def test_a_store_that_gives_all_series_at_once_is_read_once_for_each_run(tmp_pat
     series = {key: list(points["value"]) for key, points in frame.groupby(["run_name", "metric"])}
     assert series == {("one", "a"): [0, 1], ("one", "b"): [10, 11], ("two", "a"): [0, 1], ("two", "b"): [10, 11]}
     assert overt.history("two", "b", store=store)["value"].tolist() == [10, 11]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "of the document's"])
+def test_histories_of_many_runs_read_the_listing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_ours: bool
+) -> None:
+    """Sixty seconds for a thousand of the document's runs, when each was looked up by reading all."""
+    place = tmp_path / ("runs" if kind == "jsonl" else "runs.csv")
+    if is_ours:
+        overt.configure(store=f"{kind}:{place}")
+        for number in range(5):
+            with overt.start_run() as run:
+                run.log_metric("loss", number)
+        assert overt.wait()
+    elif kind == "jsonl":
+        place.mkdir()
+        line = '{{"run_id": "{}", "experiment": "e", "run_name": "r", "timestamp": "2026-01-01", '
+        line += '"params": {{}}, "metrics": {{"loss": {}}}, "tags": {{}}, "artifacts": []}}\n'
+        (place / "runs.jsonl").write_text("".join(line.format(f"run{number}", number) for number in range(5)))
+    else:
+        rows = (f"2026-01-0{number + 1},e,,{number}\n" for number in range(5))
+        place.write_text("timestamp,experiment,notes,metric_loss\n" + "".join(rows))
+    frame = overt.runs(where="metrics.loss > 0", store=f"{kind}:{place}")
+    read: list[str] = []
+    as_it_was = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return as_it_was(path)
+
+    folders: list[object] = []
+    listdir = os.listdir
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(os, "listdir", lambda folder: folders.append(folder) or listdir(folder))
+    found = overt.history(frame, "loss", store=f"{kind}:{place}")
+    assert sorted(found["value"]) == [1.0, 2.0, 3.0, 4.0]
+    assert list(found["run_id"]) == list(frame["run_id"])
+    for name in ("runs.jsonl", "runs.csv"):
+        assert read.count(name) <= 1, read
+    assert [str(folder).endswith("records") for folder in folders].count(True) == 1, folders
 
 
 def test_a_run_object_and_a_real_training_are_found_again(sqlite_uri: str) -> None:

@@ -60,6 +60,18 @@ def test_the_tags_that_every_run_has_in_mlflow_are_answered_from_its_name_and_ke
     assert name_in_doubt(shelf, found_runs, None, (), order) == ""
 
 
+def test_a_status_that_no_run_can_have_is_in_doubt() -> None:
+    for where, said in (
+        ("status = 'finished'", "no run has the status 'finished': it is RUNNING, FINISHED, FAILED or KILLED"),
+        ("metrics.f1_score > 0.1 AND status = 'DONE'", "no run has the status 'DONE': it is RUNNING, "),
+        ("status = 'KILLED'", ""),
+        ("status LIKE 'x%'", ""),
+        ("status != 'done' AND run_name = 'x'", ""),
+    ):
+        in_doubt = name_in_doubt(SHELF, [], None, parse_filter(where), ())
+        assert in_doubt.startswith(said) if said else in_doubt == "", where
+
+
 def test_an_experiment_is_a_name() -> None:
     with pytest.raises(ConfigurationError, match=r"`experiment` must be a name, .* \(got int\)"):
         ids(experiment=5)

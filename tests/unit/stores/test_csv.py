@@ -252,6 +252,28 @@ def test_a_last_row_without_its_newline_may_be_cut_off_and_counts_with_a_warning
         list(read_table(store.path.read_bytes(), store.path, is_strict=True))
 
 
+def test_a_row_that_was_copied_by_hand_is_a_run_of_its_own(store: CsvStore) -> None:
+    """Whatever was changed in the copy, its time or not: of two rows with one id the first is the run of that id."""
+    run_id = sealed(store, depth=1)
+    head, row = store.path.read_text("utf-8").splitlines()
+    copied = [row.replace(row.split(",")[0], time).replace(",1", ",2") for time in ("2026-01-02", row.split(",")[0])]
+    theirs = "2026-01-0{},theirs,,x,r,FINISHED,{}"
+    store.path.write_text("\n".join([head, row, *copied, theirs.format(1, 3), theirs.format(2, 4), ""]))
+    found = {run.id: run.params["depth"] for run in store.iter_runs()}
+    assert len(found) == 5
+    assert (found[run_id], found["x"]) == ("1", "3")
+    assert sorted(found.values()) == ["1", "2", "2", "3", "4"]
+
+
+def test_an_empty_line_stays_one(store: CsvStore) -> None:
+    """Of commas it would be a row, of NaN alone, to the document's own class."""
+    store.path.write_text(f"{THEIRS}\n{THEIRS.splitlines()[1]}\n\n")
+    sealed(store, late="yes")
+    lines = store.path.read_text("utf-8").splitlines()
+    assert [line == "" for line in lines] == [False, False, True, False, True, False]
+    assert [row["experiment"] for row in rows(store)] == ["rf", "rf", "experiment"]
+
+
 def test_a_table_that_is_marked_read_only_is_left_alone(store: CsvStore, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed(store)
     before = store.path.read_bytes()

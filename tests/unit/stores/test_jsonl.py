@@ -103,6 +103,20 @@ def test_a_run_that_goes_on_is_listed_as_it_is_now(store: JsonlStore) -> None:
     assert (listed.id, listed.status, listed.metrics) == (run_id, "RUNNING", {"loss": 0.25})
 
 
+def test_a_store_that_has_read_its_lines_sees_what_others_write_afterwards(store: JsonlStore) -> None:
+    line = json.dumps({"run_id": "theirs", "experiment": "e", "run_name": "r", "timestamp": "2026-01-01"})
+    line = line[:-1] + ', "params": {}, "metrics": {}, "tags": {}, "artifacts": []}\n'
+    store.folder.mkdir()
+    store.lines.write_text(line)
+    assert store.read_run("theirs").run.name == "r"
+    with store.lines.open("a") as file:
+        file.write(line.replace("theirs", "others"))
+    assert store.read_run("others").run.id == "others"
+    assert [run.id for run in store.iter_runs()] == ["theirs", "others"]
+    store.lines.unlink()
+    assert list(store.iter_runs()) == []
+
+
 def test_a_line_that_was_cut_off_is_left_out_and_goes_with_the_next(store: JsonlStore) -> None:
     first = sealed(store)
     torn = store.lines.read_bytes()[:-40]
@@ -135,7 +149,7 @@ HEAD = b'{"run_id": "x", "experiment": "e", "run_name": "r", '
         HEAD + b'"started_ms": -1, "params": {}, "metrics": {}}\n',
         HEAD + b'"started_ms": 1, "params": [], "metrics": {}}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": "b"}}\n',
-        HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": null}}\n',
+        HEAD + b'"started_ms": 1, "params": {}, "metrics": {"a": []}}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {}, "status": []}\n',
         HEAD + b'"started_ms": 1, "params": {}, "metrics": {}, "tags": null}\n',
         HEAD + b'"timestamp": "2026-02-14", "params": {}, "metrics": {}, "tags": null}\n',
@@ -242,6 +256,17 @@ def test_runs_are_made_where_there_are_no_hard_links(store: JsonlStore, monkeypa
     monkeypatch.setattr(os, "link", refused)
     run_id = sealed(store)
     assert [run.key for run in store.iter_runs()] == [run_id]
+
+
+def test_a_metric_that_is_null_is_one_that_the_run_has_not(store: JsonlStore) -> None:
+    """The document's class writes a score that could not be computed, None, so; in a table its cell is empty."""
+    store.folder.mkdir()
+    store.lines.write_text(
+        '{"run_id": "a", "experiment": "e", "run_name": "r", "timestamp": "2026-02-14", "params": {"depth": null}, '
+        '"metrics": {"accuracy": 0.9, "roc_auc": null}, "tags": {}, "artifacts": []}\n'
+    )
+    assert store.read_run("a").run.metrics == {"accuracy": 0.9}
+    assert [point.name for point in store.iter_all_points("a")] == ["accuracy"]
 
 
 def test_the_nan_of_pythons_own_writer_is_read(store: JsonlStore) -> None:
@@ -410,6 +435,23 @@ def test_a_record_that_was_cut_off_is_said(store: JsonlStore) -> None:
     records.write_bytes(records.read_bytes()[:-60])
     with pytest.warns(OvertWarning, match=r"1 line\(s\) of .* cannot be read, so something .* is missing"):
         assert store.read_run(run_id).run.tags == {"first": "1"}
+
+
+@pytest.mark.parametrize("left", [b"", b'{"t":"segm', b"no record\n"])
+def test_of_records_that_lost_their_beginning_the_line_is_left(store: JsonlStore, left: bytes) -> None:
+    run_id = created(store)
+    store.log_batch(run_id, [Metric("loss", 0.5, 0, NOW_MS)])
+    store.finish(run_id, "FINISHED", NOW_MS + 1_000)
+    store.seal(run_id)
+    (store.folder / "records" / f"{run_id}.jsonl").write_bytes(left)
+    with pytest.warns(OvertWarning, match=r"\.jsonl does not begin as .*, so of this run there is"):
+        details = store.read_run(run_id)
+    assert (details.run.metrics, details.run.status) == ({"loss": 0.5}, "FINISHED")
+    with pytest.raises(StoreUnavailable, match=r"\.jsonl: it does not begin as .*\. Bring it back"):
+        store.log_batch(run_id, [Metric("loss", 0.4, 1, NOW_MS)])
+    store.lines.unlink()
+    with pytest.warns(OvertWarning, match=r"\.jsonl does not begin as the records of a run do, so its run is left out"):
+        assert list(store.iter_runs()) == []
 
 
 def test_a_run_that_is_delivered_again_has_no_second_line(store: JsonlStore, tmp_path: Path) -> None:
