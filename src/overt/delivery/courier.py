@@ -1,4 +1,4 @@
-"""The child process that delivers: everything slow lives here, at the lowest priority, in a session of its own.
+"""The child process that delivers: everything slow lives here, at the lowest priority, where no Ctrl-C comes.
 
 It is told which runs to watch, tails their journals, and notices through a pidfd when the training process is gone;
 then it delivers what is left, closes the runs that have no ending, and exits. It never runs anything from a journal.
@@ -23,7 +23,7 @@ from overt.delivery.capturing import Launch, capture_beside
 from overt.delivery.deliver import RunDelivery, has_live_owner, is_left_without_end
 from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
-from overt.delivery.priority import LOWEST, NORMAL, set_session_priority
+from overt.delivery.priority import begin, compete, give_way, leave_session, waited_for_cores_s
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.journal.folder import LOCK, last_attempt, main_segment
@@ -38,6 +38,8 @@ REST_PER_WORK = 9
 """How long the courier rests for each second of work, up to the longest pause: a fixed pause of 50 ms, with a metric a
 step of 240 us, cost 78 % of a core, most of it MLflow's share per call. Whoever waits is not made to: see ``Hurry``."""
 LINGER_S = 30.0
+_MOST_WAITED_S = 0.5
+"""How long one that is waited for may wait for a core itself, in an idle way, until it is to get one in another."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class Courier:
         self._last_success = time.monotonic()
         self._sampling: Sampling | None = None
         self._is_awaited = False
+        self._waited_before_s = 0.0
         self._gives_way = True
         self._spoke_at = 0.0
 
@@ -91,7 +94,8 @@ class Courier:
             self._listen_until_parent_is_gone()
         finally:  # a listener that fails must not leave a courier behind that nobody can talk to
             self._last_success = time.monotonic()
-            self._give_way(False)  # to whom? And the run's next attempt may be waiting for what we hold
+            leave_session()  # give way to whom? And the run's next attempt may be waiting for what we hold
+            self._give_way(False)
             self._parent_gone.set()
             self._wake.set()
             deliverer.join()
@@ -106,7 +110,12 @@ class Courier:
             if parent is not None:
                 selector.register(parent, selectors.EVENT_READ)
             while os.getppid() == self._parent_pid:
-                ready = {key.fd for key, _ in selector.select(timeout=None if parent is not None else 1.0)}
+                is_to_compete = self._is_awaited and self._gives_way  # it was refused, as it takes privileges
+                timeout_s = BUSY_PAUSE_S if is_to_compete else None if parent is not None else 1.0
+                ready = {key.fd for key, _ in selector.select(timeout_s)}
+                if is_to_compete and waited_for_cores_s() - self._waited_before_s > _MOST_WAITED_S:
+                    leave_session()  # others of this session are at work, and we get no core among them
+                    self._give_way(False)
                 if self._inbox in ready and not self._read_inbox():
                     selector.unregister(self._inbox)
                 if parent in ready:
@@ -138,6 +147,8 @@ class Courier:
             if not captured:
                 self._capture(watched, message.launch or {})
         elif isinstance(message, Hurry):
+            if not self._is_awaited:
+                self._waited_before_s = waited_for_cores_s()
             self._is_awaited = True
             self._give_way(False)
             for breaker in self._breakers.values():
@@ -192,7 +203,7 @@ class Courier:
 
     def _give_way(self, is_wanted: bool) -> None:
         """Be of the lowest priority, or of the normal one: while somebody waits, and when the training is gone."""
-        if is_wanted != self._gives_way and set_session_priority(LOWEST if is_wanted else NORMAL):
+        if is_wanted != self._gives_way and (give_way() if is_wanted else compete()):
             self._gives_way = is_wanted
 
     def _attempt(self, watched: _Watched, is_last_round: bool) -> bool:
@@ -312,7 +323,11 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def main(parent_pid: str) -> None:
-    """Entry point of the child process."""
+    """Entry point of the child process.
+
+    Up to here, a tenth of a second, it has got a core like any other, so that on a full machine it comes to listen.
+    """
+    begin()
     Courier(int(parent_pid)).run()
     with suppress(OSError):
         sys.stdout.flush()

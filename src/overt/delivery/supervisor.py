@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
+from overt.delivery.priority import can_share_session
 from overt.delivery.threads import background_thread
 from overt.journal.folder import segment_paths
 from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
@@ -32,15 +33,9 @@ _QUICK_S = 3.0
 _MOST_SAID_AHEAD_BYTES = 16 * 1024  # below what any system's pipe holds, so that writing cannot block
 _BOOT = (
     "import os; os.closerange(3, 65536)\n"  # whoever waits for the end of a pipe given to training must not wait for us
-    "try: os.nice(19)\n"
-    "except OSError: pass\n"
-    # Linux weighs sessions against each other by their autogroup, and nice values only within one: without this line
-    # nice 19 is nothing to the training, and a step that waits for two threads took 45 ms instead of 0.5 beside us
-    "try: open('/proc/self/autogroup', 'w').write('19')\n"
-    "except OSError: pass\n"
+    "import sys; sys.path.append(sys.argv[2])\n"
     # importing MLflow makes Python look for garbage some hundred times, and find none: a fifth of a start's CPU time
     "import gc; gc.set_threshold(50_000)\n"
-    "import sys; sys.path.append(sys.argv[2])\n"
     "from overt.delivery.courier import main; main(sys.argv[1])"
 )
 _ENVIRONMENT = {
@@ -262,7 +257,8 @@ class CourierProcess:
                     (os.POSIX_SPAWN_DUP2, their_outbox, 1),
                     (os.POSIX_SPAWN_DUP2, log, 2),
                 ],
-                setsid=True,
+                # never in the training's process group: Ctrl-C is for that one
+                **({"setpgroup": 0} if can_share_session() else {"setsid": True}),
                 setsigmask=(),  # else it would have that of this thread, and of the user's that started it
             )
         except BaseException:

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tests.unit.delivery.kept import KeptStore, install, load, only_run
 
+from overt.delivery.priority import can_share_session
 from overt.delivery.sync import sync
 from overt.journal.folder import iter_run_folders
 from overt.journal.owner import _started
@@ -37,10 +38,10 @@ def environment(tmp_path: Path, kept: Path) -> dict[str, str]:
 
 @pytest.fixture
 def script(environment: dict[str, str]) -> Script:
-    def run(text: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(text: str, *options: str, before: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
         start = "import os, signal, sys, time, overt\nfrom overt.delivery.dispatch import dispatch\n"
         return subprocess.run(
-            [sys.executable, *options, "-c", start + text],
+            [*before, sys.executable, *options, "-c", start + text],
             env=environment | variables,
             check=False,
             capture_output=True,
@@ -60,35 +61,66 @@ def until(is_so: Callable[[], object], *, seconds: float = 20.0) -> None:
 
 PRIORITY = """
 import threading
+NAMES = {os.SCHED_OTHER: "other", os.SCHED_IDLE: "idle"}
 run = overt.start_run("r")
 overt.wait()
 pid = dispatch().courier_pid
-print(os.getpriority(os.PRIO_PROCESS, pid))
 
-def session():
-    return open(f"/proc/{pid}/autogroup").read().split(" ", 1)[1].strip()
+def state():
+    policies = {NAMES[os.sched_getscheduler(int(thread))] for thread in os.listdir(f"/proc/{pid}/task")}
+    return "+".join(sorted(policies)) + (" here" if os.getsid(pid) == os.getsid(0) else " away")
 
-def until(priority):
+def until(expected):
     deadline = time.monotonic() + 20
-    while session() != priority and time.monotonic() < deadline:
+    while state() != expected and time.monotonic() < deadline:
         time.sleep(0.01)
-    print(session())
+    print(state())
 
-until("nice 19")
+until("idle here")
 run.log_metric("loss", 0.5)
 waiting = threading.Thread(target=overt.wait)
 waiting.start()
-until("nice 0")
+until("other here")
 waiting.join()
-until("nice 19")
+until("idle here")
+print(os.getpgid(pid) not in (os.getpgid(0), pid), open("/proc/self/autogroup").read().split(" ", 1)[1].strip())
+"""
+weighs_sessions = pytest.mark.skipif(not can_share_session(), reason="this system weighs no sessions by autogroup")
+
+
+@weighs_sessions
+@pytest.mark.skipif(os.getuid() != 0, reason="to be normal again takes privileges")
+def test_the_courier_is_idle_beside_a_training_and_as_good_as_any_while_somebody_waits(script: Script) -> None:
+    lines = script(PRIORITY, KEPT_WORK_S="0.3").stdout.splitlines()
+    assert lines == ["idle here", "other here", "idle here", "True nice 0"]
+
+
+CROWDED = """
+import multiprocessing
+
+def work():
+    while True:
+        pass
+
+crowd = [multiprocessing.Process(target=work, daemon=True) for _ in range(4 * os.cpu_count())]
+run = overt.start_run("r")
+overt.wait()
+for each in crowd:
+    each.start()
+pid = dispatch().courier_pid
+run.log_metric("loss", 0.5)
+began = time.monotonic()
+print(overt.wait(30), os.getsid(pid) == pid, time.monotonic() - began < 15)
+for each in crowd:
+    each.kill()
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system weighs no sessions by autogroup")
-def test_the_courier_gives_way_to_the_training_and_to_nobody_while_somebody_waits_for_it(script: Script) -> None:
-    nice, *sessions = script(PRIORITY, KEPT_WORK_S="0.3").stdout.splitlines()
-    assert nice == "19"
-    assert sessions == ["nice 19", "nice 0", "nice 19"]
+@weighs_sessions
+@pytest.mark.timeout(120)
+def test_a_courier_without_privileges_leaves_a_session_that_gives_it_no_core(script: Script) -> None:
+    unprivileged = ["setpriv", "--bounding-set=-sys_nice"] if os.getuid() == 0 else []
+    assert script(CROWDED, before=unprivileged).stdout.splitlines() == ["True True True"]
 
 
 RESTING = """
