@@ -12,6 +12,8 @@ TEST_EXTRAS := mlflow,sklearn,plots,lightning,dev
 BENCH_EXTRAS := $(TEST_EXTRAS),bench
 OLDEST_EXTRAS := mlflow,sklearn,plots,test
 OLDEST_LIGHTNING := 2.4.0
+# The name says to overt's warnings that what lies there is no code of the user's.
+OLDEST_LIGHTNING_PLACE = $(VENV)/lightning-$(OLDEST_LIGHTNING)/site-packages
 
 export MLFLOW_DISABLE_TELEMETRY := true
 # Some containers set it. The tests start hundreds of processes, and each would compile overt afresh.
@@ -55,8 +57,8 @@ test-oldest: $(OLDEST)/.stamp  ## Run the tests on the oldest supported librarie
 	$(call run-tests,$(OLDEST), and not ui)
 
 # Lightning alone is put in front of the newest libraries: the oldest torch would be half a gigabyte for the sake of one package.
-test-oldest-lightning: $(VENV)/.lightning-$(OLDEST_LIGHTNING)-stamp  ## Run the tests of TrackingCallback on the oldest supported Lightning
-	PYTHONPATH=$(abspath $(VENV)/lightning) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/integrations/test_*lightning*.py $(ARGS)
+test-oldest-lightning: $(OLDEST_LIGHTNING_PLACE)/.stamp  ## Run the tests of TrackingCallback on the oldest supported Lightning
+	PYTHONPATH=$(abspath $(OLDEST_LIGHTNING_PLACE)) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/integrations/test_*lightning*.py $(ARGS)
 
 lint: $(VENV)/.test-stamp  ## Check style, format, types and the layers
 	$(VENV)/bin/ruff check
@@ -94,11 +96,11 @@ $(VENV)/.bench-stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,$(VENV),$(BENCH_EXTRAS),constraints.txt)
 	@touch $@ $(VENV)/.test-stamp $(VENV)/.demo-stamp
 
-$(VENV)/.lightning-$(OLDEST_LIGHTNING)-stamp: $(VENV)/.test-stamp
-	@rm -rf $(VENV)/lightning
-	@$(VENV)/bin/python -m pip install -qq --no-deps --target $(VENV)/lightning \
+$(OLDEST_LIGHTNING_PLACE)/.stamp: $(VENV)/.test-stamp
+	@rm -rf $(OLDEST_LIGHTNING_PLACE)
+	@$(VENV)/bin/python -m pip install -qq --no-deps --target $(OLDEST_LIGHTNING_PLACE) \
 		lightning==$(OLDEST_LIGHTNING) pytorch-lightning==$(OLDEST_LIGHTNING)
-	@cd $(VENV)/lightning && ../bin/python -c 'import lightning; assert lightning.__version__ == "$(OLDEST_LIGHTNING)", lightning'
+	@cd $(OLDEST_LIGHTNING_PLACE) && ../../bin/python -c 'import lightning; assert lightning.__version__ == "$(OLDEST_LIGHTNING)", lightning'
 	@touch $@
 
 $(OLDEST)/.stamp: pyproject.toml constraints-oldest.txt | $(OLDEST)/bin/python

@@ -85,8 +85,11 @@ def test_a_batch_size_that_was_found_does_not_change_the_one_that_was_given(runs
 
         val_dataloader = train_dataloader
 
-    trainer(TrackingCallback(), BatchSizeFinder(max_trials=2)).fit(classifier()(), Sized())
-    assert (runs[0].params["batch_size"], runs[0].params["loader.batch_size"]) == ("2", "4")
+    sized = Sized()
+    trainer(TrackingCallback(), BatchSizeFinder(max_trials=2)).fit(classifier()(), sized)
+    found = sized.hparams.batch_size  # 4 or 8: versions of Lightning differ in what they call found
+    assert found > 2
+    assert (runs[0].params["batch_size"], runs[0].params["loader.batch_size"]) == ("2", str(found))
     assert not [tag for tag in runs[0].tags if tag.startswith("param_drift")]
 
 
