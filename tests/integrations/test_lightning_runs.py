@@ -93,6 +93,22 @@ def test_a_loop_of_ones_own_beside_a_trainer_in_one_call_is_watched(runs: list[M
     assert [step for step, _ in series(outer)["train_loss_step"]] == [0, 1, 2]
 
 
+def test_a_callback_that_fails_at_the_end_tells_no_more() -> None:
+    class Failing(TrackingCallback):
+        def _finish(self, *_: Any) -> None:
+            raise RuntimeError("at its end")
+
+    def train(criterion: Any) -> None:
+        with pytest.raises(RuntimeError, match="at its end"):
+            trainer(Failing(log_model=False)).fit(classifier()(), data())
+        criterion(torch.nn.Linear(4, 2)(torch.ones(2, 4)), torch.zeros(2, dtype=torch.long)).backward()
+
+    strict = overt.Tracker(store="jsonl:experiments", delivery="inline", on_error="raise")
+    followed = overt.track_training(train, tracker=strict)
+    followed(torch.nn.CrossEntropyLoss())
+    assert "train_loss" in followed.run_.metrics
+
+
 @pytest.mark.parametrize("tree_name", TREES)
 def test_fit_validate_test_and_predict_go_to_one_run(runs: list[MemoryRun], tree_name: str) -> None:
     callback = callback_of(tree_name)(experiment="digits", tags={"team": "blue"}, params={"fold": 3}, notes="*why*")

@@ -64,9 +64,9 @@ def leave_session() -> None:
 def waited_for_cores_s() -> float:
     """How long the threads of this process could have worked and had no core; 0 where the system does not say."""
     waited_ns = 0
-    for thread in os.listdir(_THREADS):
-        with suppress(OSError, IndexError):  # it has ended, or the system keeps no account
-            waited_ns += int((_THREADS / thread / "schedstat").read_text("ascii").split()[1])
+    for account in _THREADS.glob("*/schedstat"):
+        with suppress(OSError, IndexError):  # the thread has ended
+            waited_ns += int(account.read_text("ascii").split()[1])
     return waited_ns / 1e9
 
 

@@ -40,6 +40,14 @@ def test_one_that_is_asked_too_often_is_asked_again(monkeypatch: pytest.MonkeyPa
     assert not priority.give_way()
 
 
+def test_a_system_that_keeps_no_account_of_threads_says_nothing_of_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has no /proc, and whoever waits has the courier ask."""
+    monkeypatch.setattr(priority, "_THREADS", tmp_path / "absent")
+    assert priority.waited_for_cores_s() == 0
+
+
 @pytest.mark.parametrize(("said", "can"), [("1\n", True), ("0\n", False), (None, False)])
 def test_a_session_is_shared_where_sessions_are_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, can: bool

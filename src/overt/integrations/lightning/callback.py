@@ -195,13 +195,14 @@ class TrackingHooks:
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """End the run: Lightning comes here only when all went well."""
+        self._tells(False)
         self._record("evaluation", Session.stop_watching)
         self._record("ending", self._finish, "FINISHED")
         self._loaded, self._has_begun = {}, False
-        self._tells(False)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the run as what happened to it."""
+        self._tells(False)
         self._record("evaluation", Session.stop_watching)
         is_before = trainer.state.fn == "fit" and not self._has_begun and not _is_in_teardown(exception)
         if is_before and not _is_rehearsal(trainer):
@@ -213,7 +214,6 @@ class TrackingHooks:
         self._record("last epoch", Session.close_epoch, trainer)
         self._record("ending", self._finish, status, exception if status == "FAILED" else None)
         self._loaded, self._has_begun = {}, False
-        self._tells(False)
 
     def _tells(self, it_does: bool) -> None:
         if self._around is not None:
