@@ -8,10 +8,14 @@ from __future__ import annotations
 import time
 import uuid
 
+NS_PER_MS = 1_000_000
+time_ns = time.time_ns
+"""Nanoseconds since 1970."""
+
 
 def now_ms() -> int:
     """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+    return time_ns() // NS_PER_MS
 
 
 def new_key() -> str:

@@ -26,7 +26,7 @@ from overt.content import figure_bytes, image_bytes, json_bytes, table_bytes, to
 from overt.deferred import DeferredPoint, is_due, is_tensor, kept_on_device, read_together
 from overt.errors import JournalError, RecordError, StoreUnavailable
 from overt.evaluation.report import FigureSpec, Report
-from overt.journal.codec import MOST_WHOLE, encode
+from overt.journal.codec import MOST_WHOLE, encode, encode_metric
 from overt.journal.owner import this_process
 from overt.journal.series import Series
 from overt.journal.writer import Writer
@@ -304,9 +304,10 @@ class Run:
         OvertWarning
             When ``model`` names none that was logged before: in MLflow the value is a score of no model.
         """
-        is_deferred = type(value) is not float and is_tensor(value)
-        if type(value) is not float and not is_deferred:
-            value = to_number(name, value)
+        is_deferred = False
+        if type(value) is not float:
+            is_deferred = is_tensor(value)
+            value = value if is_deferred else to_number(name, value)
         if step is None:
             step = epoch
         if step is not None and (type(step) is not int or not -MOST_WHOLE <= step <= MOST_WHOLE):
@@ -828,8 +829,7 @@ class Run:
     def _defer(self, series: Series, kept: Any, step: int | None, model: str | None, dataset: str | None) -> None:
         """Record a value that stays on its device until it is read with others."""
         with self._writer.lock:
-            stamp = series.stamp(step)
-            series.value = kept
+            stamp = series.stamp(kept, step)
             self._deferred.append(DeferredPoint(series, kept, *stamp, model, dataset))
             is_time = is_due(self._deferred)
         if is_time or self._sealed:
@@ -852,7 +852,7 @@ class Run:
         for point, value in zip(waiting, values, strict=True):
             if point.series.value is point.tensor:  # nothing has been recorded since
                 point.series.value = value
-            lines.append(point.series.encode(value, point.step, point.time_ms, point.model, point.dataset))
+            lines.append(encode_metric(point.series.name, value, point.step, point.time_ms, point.model, point.dataset))
         if not self._writer.append_all(lines) or self._sealed:
             self._after_append()
 

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import json
-import math
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.properties.strategies import HEAD, METRIC, MS, PATH, RECORD, TEXT
 
-from overt.journal.codec import BadLine, decode, encode, encode_metric, encode_point, is_safe_path, metric_head
+from overt.journal.codec import BadLine, decode, encode, encode_metric, is_safe_path
 from overt.journal.reader import read_batch
 from overt.records import Metric, Model, Record, SegmentHead
 
@@ -34,13 +32,6 @@ def test_a_record_is_read_as_it_was_written(record: Record | SegmentHead) -> Non
 def test_the_hot_path_writes_what_the_codec_writes(metric: Metric) -> None:
     line = encode_metric(metric.name, metric.value, metric.step, metric.time_ms, metric.model, metric.dataset)
     assert line == encode(metric)
-
-
-@given(METRIC)
-def test_a_point_of_a_series_reads_as_the_metric_that_it_is(metric: Metric) -> None:
-    assume(math.isfinite(metric.value))
-    line = encode_point(metric_head(metric.name), metric.value, metric.step, metric.time_ms)
-    assert decode(line) == replace(metric, model=None, dataset=None)
 
 
 @given(st.lists(RECORD, max_size=8), st.data())

@@ -142,7 +142,7 @@ def test_after_ten_seconds_the_next_one_has_all_read(
     run: overt.Run, stored: MemoryRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = clock.now_ms()
-    monkeypatch.setattr(clock, "now_ms", lambda: now)
+    monkeypatch.setattr(clock, "time_ns", lambda: now * clock.NS_PER_MS)
     run.log_metric("x", torch.tensor(1.0))
     now += 9_999
     run.log_metric("x", torch.tensor(2.0))

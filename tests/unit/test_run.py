@@ -54,7 +54,7 @@ def test_no_two_points_of_a_name_share_step_and_time_whatever_the_clock_does(
         run = overt.start_run()
         for name, step, tick in calls:
             now += tick
-            patch.setattr(clock, "now_ms", lambda now=now: now)
+            patch.setattr(clock, "time_ns", lambda now=now: now * clock.NS_PER_MS)
             run.log_metric(name, 0.5, step=step)
         history = runs[0].history
     assert len(history) == len(calls)
@@ -418,7 +418,7 @@ def test_each_table_has_its_own_rows(run: Run, stored: MemoryRun) -> None:
 
 def test_rows_stand_in_the_order_of_their_time(run: Run, stored: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
     for now in (30, 10, 20):
-        monkeypatch.setattr(clock, "now_ms", lambda now=now: now)
+        monkeypatch.setattr(clock, "time_ns", lambda now=now: now * clock.NS_PER_MS)
         run.log_row({"at": now}, "rows.csv")
     assert stored.artifacts["rows.csv"] == b"at\n10\n20\n30\n"
 

@@ -52,22 +52,14 @@ class UnknownFormat(BadLine):
     """A segment was written by another version of overt, whose lines may mean something else."""
 
 
-def metric_head(name: str) -> bytes:
-    """What the lines of one series of points begin with: made once for all of them."""
-    return b'{"t":"metric","name":%b,"value":' % orjson.dumps(name)
-
-
-def encode_point(head: bytes, value: float, step: int, time_ms: int) -> bytes:
-    """One finite value of a series as the line that :func:`encode_metric` makes: the hot path. Budget: 0.5 us."""
-    return b'%b%b,"step":%d,"ms":%d}\n' % (head, orjson.dumps(value), step, time_ms)
-
-
-def encode_metric(name: str, value: float, step: int, time_ms: int, model: str | None, dataset: str | None) -> bytes:
-    """One metric as a line."""
+def encode_metric(
+    name: str, value: float, step: int, time_ms: int, model: str | None = None, dataset: str | None = None
+) -> bytes:
+    """One metric as a line: the hot path. Budget: 0.7 us."""
     line: dict[str, Any] = {
         "t": "metric",
         "name": name,
-        "value": value if math.isfinite(value) else str(value),
+        "value": value if value - value == 0.0 else str(value),  # where it is finite
         "step": step,
         "ms": time_ms,
     }
@@ -75,7 +67,7 @@ def encode_metric(name: str, value: float, step: int, time_ms: int, model: str |
         line["model"] = model
     if dataset is not None:
         line["dataset"] = dataset
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(line, None, orjson.OPT_APPEND_NEWLINE)
 
 
 def encode(record: Record | SegmentHead) -> bytes:

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from overt.journal.codec import encode
+from overt.journal.codec import encode, encode_metric
 from overt.journal.folder import blob_path, create_run_folder, main_segment, new_segment_name
 from overt.journal.owner import this_process
 from overt.journal.series import Series
@@ -129,7 +129,8 @@ class JournalWriter:
     ) -> bool:
         """Stamp the next point of ``series`` and write it, under one lock: the hot path. Budget: 4 us."""
         with self.lock:
-            error = self._write_counted(series.line(value, step, model, dataset))
+            step, time_ms = series.stamp(value, step)
+            error = self._write_counted(encode_metric(series.name, value, step, time_ms, model, dataset))
         return error is None or self._say(error)
 
     def store_bytes(self, data: bytes) -> Blob:

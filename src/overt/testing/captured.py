@@ -21,7 +21,7 @@ from overt.delivery.dispatch import dispatch
 from overt.delivery.messages import Delivered
 from overt.delivery.projection import Projection
 from overt.errors import StoreRejected
-from overt.journal.codec import decode
+from overt.journal.codec import decode, encode_metric
 from overt.journal.series import Series
 from overt.links import null_run
 from overt.records import Attempt, Blob, Figure, Record, Row, RunEnd, RunSpec, SegmentHead
@@ -137,7 +137,8 @@ class _MemoryWriter:
     ) -> bool:
         """Take one more point."""
         with self.lock:
-            return self.append(series.line(value, step, model, dataset))
+            step, time_ms = series.stamp(value, step)
+            return self.append(encode_metric(series.name, value, step, time_ms, model, dataset))
 
     def store_bytes(self, data: bytes) -> Blob:
         """Take a file's content."""
