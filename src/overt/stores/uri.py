@@ -44,10 +44,11 @@ def resolve(uri: str, *, directory: Path) -> str:
     if uri in _BARE:
         return uri
     if not scheme or scheme == "file":
+        plain_files = f"csv:{uri}" if not scheme and uri.endswith(".csv") else "jsonl:experiments"
         raise ConfigurationError(
             f"MLflow no longer takes plain folders as a store (got {uri!r}). Use a database file, such as "
             f"store='{MLFLOW_DEFAULT}', a server, such as store='http://localhost:5000', or overt's own plain files: "
-            "store='jsonl:experiments'."
+            f"store={plain_files!r}."
         )
     if scheme in _LIGHT:
         return _resolve_light(scheme, uri.partition(":")[2], directory)

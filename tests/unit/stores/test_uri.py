@@ -45,6 +45,11 @@ def test_mlflows_retired_file_store_raises_with_both_ways_out(uri: str) -> None:
     assert uri in str(raised.value)
 
 
+def test_a_table_without_a_scheme_is_told_of_the_one_that_it_lacks() -> None:
+    with pytest.raises(ConfigurationError, match=r"store='csv:results/experiments\.csv'"):
+        resolve("results/experiments.csv", directory=HERE)
+
+
 def test_an_unknown_scheme_raises_and_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"http, https, sqlite.*got 'ftp://x'"):
         resolve("ftp://x", directory=HERE)
