@@ -23,7 +23,7 @@ from overt.delivery.capturing import Launch, capture_beside
 from overt.delivery.deliver import RunDelivery, has_live_owner, is_left_without_end
 from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
-from overt.delivery.priority import begin, compete, give_way, leave_session, waited_for_cores_s
+from overt.delivery.priority import GIVE_WAY, begin, compete, core_time, give_way, leave_session
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.journal.folder import LOCK, last_attempt, main_segment
@@ -38,7 +38,7 @@ REST_PER_WORK = 9
 """How long the courier rests for each second of work, up to the longest pause: a fixed pause of 50 ms, with a metric a
 step of 240 us, cost 78 % of a core, most of it MLflow's share per call. Whoever waits is not made to: see ``Hurry``."""
 LINGER_S = 30.0
-_MOST_WAITED_S = 0.5
+_MOST_LACKED_S = 0.5
 """How long one that is waited for may wait for a core itself, in an idle way, until it is to get one in another."""
 
 
@@ -65,12 +65,15 @@ class Courier:
     ----------
     parent_pid : int
         The training process.
+    is_to_give_way : bool
+        Whether it gives way while nobody waits; False for one that follows another that could not come back from that.
     inbox, outbox : int
         File descriptors of the pipes to it.
     """
 
-    def __init__(self, parent_pid: int, *, inbox: int = 0, outbox: int = 1) -> None:
+    def __init__(self, parent_pid: int, *, is_to_give_way: bool = True, inbox: int = 0, outbox: int = 1) -> None:
         self._parent_pid = parent_pid
+        self._is_to_give_way = is_to_give_way
         self._inbox = inbox
         self._outbox = outbox
         self._watched: dict[str, _Watched] = {}
@@ -82,8 +85,8 @@ class Courier:
         self._last_success = time.monotonic()
         self._sampling: Sampling | None = None
         self._is_awaited = False
-        self._waited_before_s = 0.0
-        self._gives_way = True
+        self._lacked_before_s = 0.0
+        self._gives_way = is_to_give_way
         self._spoke_at = 0.0
 
     def run(self) -> None:
@@ -113,7 +116,7 @@ class Courier:
                 is_to_compete = self._is_awaited and self._gives_way  # it was refused, as it takes privileges
                 timeout_s = BUSY_PAUSE_S if is_to_compete else None if parent is not None else 1.0
                 ready = {key.fd for key, _ in selector.select(timeout_s)}
-                if is_to_compete and waited_for_cores_s() - self._waited_before_s > _MOST_WAITED_S:
+                if is_to_compete and core_time(os.getpid()).lacked_s - self._lacked_before_s > _MOST_LACKED_S:
                     leave_session()  # others of this session are at work, and we get no core among them
                     self._give_way(False)
                 if self._inbox in ready and not self._read_inbox():
@@ -148,7 +151,7 @@ class Courier:
                 self._capture(watched, message.launch or {})
         elif isinstance(message, Hurry):
             if not self._is_awaited:
-                self._waited_before_s = waited_for_cores_s()
+                self._lacked_before_s = core_time(os.getpid()).lacked_s
             self._is_awaited = True
             self._give_way(False)
             for breaker in self._breakers.values():
@@ -184,7 +187,7 @@ class Courier:
         while True:
             is_last_round = self._parent_gone.is_set()
             was_awaited = self._is_awaited
-            self._give_way(not (was_awaited or is_last_round))
+            self._give_way(self._is_to_give_way and not (was_awaited or is_last_round))
             began = time.monotonic()
             was_busy = False
             # a run whose own trouble looks like its store's must not be the first to try that store each time
@@ -322,13 +325,14 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-def main(parent_pid: str) -> None:
+def main(parent_pid: str, way: str) -> None:
     """Entry point of the child process.
 
     Up to here, a tenth of a second, it has got a core like any other, so that on a full machine it comes to listen.
     """
-    begin()
-    Courier(int(parent_pid)).run()
+    is_to_give_way = way == GIVE_WAY
+    begin(is_to_give_way=is_to_give_way)
+    Courier(int(parent_pid), is_to_give_way=is_to_give_way).run()
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(0)  # nothing is left to do, and libraries' exit handlers would only delay it

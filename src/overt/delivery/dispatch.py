@@ -18,12 +18,14 @@ from typing import Any
 
 from overt.delivery.inline import InlineDelivery
 from overt.delivery.messages import Delivered, Trouble, Watch
+from overt.delivery.priority import CoreTime
 from overt.delivery.supervisor import LONGEST_START_S, CourierProcess, Deliverer, Deliveries, Mode, can_start_courier
 from overt.errors import OvertWarning, StoreUnavailable
 from overt.say import say
 from overt.stores.protocols import Store
 
 _POLL_S = 0.02
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,10 @@ class Dispatch:
                 self._n_waiting -= 1
 
     def _wait(self, keys: set[str] | None, timeout_s: float | None, patience_s: float) -> bool:
-        began = news = time.monotonic()
+        began = news = looked = time.monotonic()
         failures = self.deliveries.failures
+        courier = self._courier
+        cores = CoreTime(0.0, 0.0) if courier is None else courier.core_time()
         self.hurry()
         while not self.deliveries.have_arrived(keys):
             now = time.monotonic()
@@ -116,6 +120,9 @@ class Dispatch:
             longest_s = max(patience_s, LONGEST_START_S) if self.deliveries.is_starting else patience_s
             if now - news > longest_s or (timeout_s is None and self.deliveries.failures > failures + 1):
                 return False
+            if courier is not None and now - looked > _LOOK_S:
+                looked = now
+                courier.replace_if_starved(since=cores)
             self.deliveries.wait(_POLL_S)
         return True
 

@@ -4,6 +4,9 @@ Where Linux weighs sessions against each other ("autogroups"), the courier stays
 there: whatever else of that session wants its core gets it at once, which a low weight alone does not give. Becoming
 normal again takes privileges, or a session of its own, which has a full weight: that is why it never leads a process
 group, since who leads one cannot found a session. Elsewhere it has a session of its own from the start, and nice 19.
+
+In a container a session of its own weighs nothing, since all its processes are weighed against each other. One without
+privileges cannot come back there: that is seen from without, and it is followed by one that never gives way.
 """
 
 from __future__ import annotations
@@ -11,12 +14,40 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 LOWEST = 19
 NORMAL = 0
+GIVE_WAY, COMPETE = "give-way", "compete"
+"""How a courier is told to begin."""
 _AUTOGROUP = Path("/proc/self/autogroup")
 _ARE_AUTOGROUPS_USED = Path("/proc/sys/kernel/sched_autogroup_enabled")
-_THREADS = Path("/proc/self/task")
+_PROCESSES = Path("/proc")
+_STARVED_LACKED_S = 3.0
+_STARVED_SHARE = 20
+"""One without weight has had less than a seventieth of what it lacked, one of twenty equals more than a twentieth."""
+
+
+class CoreTime(NamedTuple):
+    """How long the threads of a process have had a core, and how long they could have worked and had none."""
+
+    had_s: float
+    lacked_s: float
+
+    def is_starved_since(self, before: CoreTime) -> bool:
+        """Whether it got next to nothing while it wanted to work: it has no weight among those that do."""
+        had_s, lacked_s = self.had_s - before.had_s, self.lacked_s - before.lacked_s
+        return lacked_s > _STARVED_LACKED_S and lacked_s > _STARVED_SHARE * had_s
+
+
+def core_time(pid: int) -> CoreTime:
+    """What a process has had and lacked; nothing of both where the system does not say."""
+    had_ns = lacked_ns = 0
+    for account in _PROCESSES.glob(f"{pid}/task/*/schedstat"):
+        with suppress(OSError, ValueError):  # the thread has ended
+            had, lacked, *_ = account.read_text("ascii").split()
+            had_ns, lacked_ns = had_ns + int(had), lacked_ns + int(lacked)
+    return CoreTime(had_ns / 1e9, lacked_ns / 1e9)
 
 
 def can_share_session() -> bool:
@@ -27,14 +58,15 @@ def can_share_session() -> bool:
         return False
 
 
-def begin() -> None:
-    """Give way from now on, as a process that has just been started and has one thread."""
-    if not has_own_session():
+def begin(*, is_to_give_way: bool = True) -> None:
+    """Give way from now on, if that is wanted, as a process that has just been started and has one thread."""
+    is_guest = not has_own_session()
+    if is_guest:
         with suppress(OSError):
             _follow_in_a_group()
-        if give_way():
-            return
-        leave_session()
+    if not is_to_give_way or (is_guest and give_way()):
+        return
+    leave_session()
     with suppress(OSError):
         os.nice(LOWEST)
     give_way()
@@ -61,15 +93,6 @@ def leave_session() -> None:
         os.setsid()
 
 
-def waited_for_cores_s() -> float:
-    """How long the threads of this process could have worked and had no core; 0 where the system does not say."""
-    waited_ns = 0
-    for account in _THREADS.glob("*/schedstat"):
-        with suppress(OSError, IndexError):  # the thread has ended
-            waited_ns += int(account.read_text("ascii").split()[1])
-    return waited_ns / 1e9
-
-
 def _follow_in_a_group() -> None:
     """Be in a process group of one's own, which no Ctrl-C is for, without leading it."""
     leader = os.fork() or os._exit(0)
@@ -80,7 +103,7 @@ def _follow_in_a_group() -> None:
 
 def _schedule(policy: str) -> bool:
     try:
-        for thread in os.listdir(_THREADS):
+        for thread in os.listdir(_PROCESSES / "self/task"):
             with suppress(ProcessLookupError):  # it has ended
                 os.sched_setscheduler(int(thread), getattr(os, policy), os.sched_param(0))
     except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
-from overt.delivery.priority import can_share_session
+from overt.delivery.priority import COMPETE, GIVE_WAY, CoreTime, can_share_session, core_time
 from overt.delivery.threads import background_thread
 from overt.journal.folder import segment_paths
 from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
@@ -36,7 +37,7 @@ _BOOT = (
     "import sys; sys.path.append(sys.argv[2])\n"
     # importing MLflow makes Python look for garbage some hundred times, and find none: a fifth of a start's CPU time
     "import gc; gc.set_threshold(50_000)\n"
-    "from overt.delivery.courier import main; main(sys.argv[1])"
+    "from overt.delivery.courier import main; main(sys.argv[1], sys.argv[3])"
 )
 _ENVIRONMENT = {
     # more threads would take the training's cores, and hurry nothing here
@@ -200,6 +201,9 @@ class CourierProcess:
         self._unsaid = b""
         self._inbox: int | None = None
         self.pid: int | None = None
+        self._gives_way = True
+        self._unreaped: int | None = None
+        self._ending = threading.RLock()  # a signal handler of the user's may wait, in the midst of us
         self._keeper: threading.Thread | None = None
 
     def watch(self, watch: Watch) -> None:
@@ -213,6 +217,21 @@ class CourierProcess:
         """Let the courier try at once."""
         self._outgoing.put(Hurry())
 
+    def core_time(self) -> CoreTime:
+        """What the courier has had of the machine's cores, and lacked."""
+        return CoreTime(0.0, 0.0) if self.pid is None else core_time(self.pid)
+
+    def replace_if_starved(self, since: CoreTime) -> None:
+        """While somebody waits: have a courier that gets no core followed by one that has never given way.
+
+        In a container, one without privileges that has given way cannot stop doing so. Its work is safe at any moment.
+        """
+        if self._gives_way and self.core_time().is_starved_since(since):
+            with self._ending:
+                if self._gives_way and self._unreaped is not None:
+                    self._gives_way = False
+                    os.kill(self._unreaped, signal.SIGKILL)
+
     def _keep_alive(self) -> None:
         quick_deaths = 0
         while True:
@@ -222,7 +241,7 @@ class CourierProcess:
             except OSError as error:
                 self._on_hopeless(f"it could not be started: {error}")
                 return
-            self.pid = pid
+            self.pid = self._unreaped = pid
             self._deliveries.expect_start()
             background_thread(self._feed, inbox, self._outgoing, name="overt-courier-inbox").start()
             with os.fdopen(outbox, "rb") as lines:
@@ -239,6 +258,8 @@ class CourierProcess:
                 return
             for watch in self._deliveries.unfinished_watches():
                 self._outgoing.put(watch)
+            if not self._gives_way:  # since somebody waits
+                self._outgoing.put(Hurry())
 
     def _start(self) -> tuple[int, int, int]:
         """Start a courier; its pid and the two ends of the pipes that are ours."""
@@ -250,7 +271,7 @@ class CourierProcess:
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-P", "-c", _BOOT, str(os.getpid()), root],
+                [sys.executable, "-P", "-c", _BOOT, str(os.getpid()), root, GIVE_WAY if self._gives_way else COMPETE],
                 {**CLIENT_ENVIRONMENT, **os.environ, **_ENVIRONMENT},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, their_inbox, 0),
@@ -304,8 +325,9 @@ class CourierProcess:
         finally:
             os.close(inbox)
 
-    @staticmethod
-    def _reap(pid: int) -> None:
+    def _reap(self, pid: int) -> None:
+        with self._ending:
+            self._unreaped = None  # from now on its number may be another process's
         with suppress(ChildProcessError):  # the user's own code waits for all children
             os.waitpid(pid, 0)
 

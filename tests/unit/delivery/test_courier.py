@@ -46,7 +46,7 @@ def script(environment: dict[str, str]) -> Script:
             check=False,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=80,
         )
 
     return run
@@ -132,6 +132,47 @@ for each in crowd:
 def test_a_courier_without_privileges_leaves_a_session_that_gives_it_no_core(script: Script) -> None:
     unprivileged = ["setpriv", "--bounding-set=-sys_nice"] if may_be_normal_again() else []
     assert script(CROWDED, before=unprivileged).stdout.splitlines() == ["True True True"]
+
+
+STARVED = """
+import multiprocessing
+
+def work():
+    while True:
+        pass
+
+crowd = [multiprocessing.Process(target=work, daemon=True) for _ in range(4 * os.cpu_count())]
+for each in crowd:
+    each.start()
+run = overt.start_run("r")
+run.log_metric("loss", 0.5)
+while dispatch().courier_pid is None:
+    time.sleep(0.01)
+pid = dispatch().courier_pid
+print(overt.wait(60), dispatch().courier_pid != pid)
+for each in crowd:
+    each.kill()
+"""
+NO_SESSION = """
+import os
+
+def refuse():
+    raise PermissionError
+
+os.setsid = refuse
+"""
+
+
+@weighs_sessions
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say who has no core")
+@pytest.mark.timeout(120)
+def test_a_courier_that_cannot_get_a_core_in_any_way_is_followed_by_one_that_never_gives_way(
+    script: Script, tmp_path: Path
+) -> None:
+    """As in a container, where a session of its own weighs nothing: here none can be founded."""
+    (tmp_path / "site" / "sitecustomize.py").write_text(NO_SESSION)
+    unprivileged = ["setpriv", "--bounding-set=-sys_nice"] if may_be_normal_again() else []
+    assert script(STARVED, before=unprivileged).stdout.splitlines() == ["True True"]
 
 
 RESTING = """

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +46,29 @@ def test_a_system_that_keeps_no_account_of_threads_says_nothing_of_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """macOS has no /proc, and whoever waits has the courier ask."""
-    monkeypatch.setattr(priority, "_THREADS", tmp_path / "absent")
-    assert priority.waited_for_cores_s() == 0
+    monkeypatch.setattr(priority, "_PROCESSES", tmp_path / "absent")
+    assert priority.core_time(os.getpid()) == (0, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system keeps no account of threads")
+def test_who_works_has_a_core() -> None:
+    before = priority.core_time(os.getpid())
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert priority.core_time(os.getpid()).had_s - before.had_s > 0.09
+
+
+@pytest.mark.parametrize(
+    ("had_s", "lacked_s", "is_starved"),
+    [(0.04, 3.5, True), (0.0, 2.0, False), (1.0, 19.0, False), (1.0, 68.0, True), (5.0, 0.0, False)],
+    ids=["idle", "too_soon_to_say", "one_of_twenty", "nice", "served"],
+)
+def test_one_that_gets_next_to_nothing_of_what_it_lacks_is_starved(
+    had_s: float, lacked_s: float, is_starved: bool
+) -> None:
+    before = priority.CoreTime(10.0, 200.0)
+    assert priority.CoreTime(10.0 + had_s, 200.0 + lacked_s).is_starved_since(before) is is_starved
 
 
 @pytest.mark.parametrize(("said", "can"), [("1\n", True), ("0\n", False), (None, False)])
@@ -74,6 +97,16 @@ priority.leave_session()
 print(os.getsid(0) == os.getpid())
 """
     assert begun(code, process_group=0) == ["True", "0", "True", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no idle processes")
+@pytest.mark.parametrize("session", [{"process_group": 0}, {"start_new_session": True}], ids=["another's", "its own"])
+def test_one_that_follows_a_starved_one_gives_no_way(session: dict[str, Any]) -> None:
+    code = """
+priority.begin(is_to_give_way=False)
+print(os.sched_getscheduler(0) == os.SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0))
+"""
+    assert begun(code, **session) == ["True", "0"]
 
 
 def test_one_in_a_session_of_its_own_is_nice() -> None:
