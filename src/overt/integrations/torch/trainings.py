@@ -297,5 +297,5 @@ def _new_training(function: str, options: Options, run: Run | None, params: Mapp
 def _keep_checkpoint(training: Training, file: CheckpointFile) -> None:
     """Have the loop of the run save to ``file``, until the run has finished."""
     training.run.loops.keep_checkpoint(file, counted=training.session, is_own=training.is_owned)
-    training.run.call_at_end(lambda run: file.remove() if run.status == "FINISHED" else None)
+    training.run.call_at_end(lambda run: file.finish() if run.status == "FINISHED" else None)
     training.run.call_at_end(lambda run: file.release())
