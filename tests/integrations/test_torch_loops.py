@@ -144,6 +144,25 @@ def test_the_steps_have_the_losses_that_item_gives(captured: list[MemoryRun]) ->
     assert captured[0].metrics["n_steps"] == 7
 
 
+def test_padding_and_borders_that_the_loss_ignores_are_no_wrong_answers(captured: list[MemoryRun]) -> None:
+    features, classes = torch.randn(24, 3, 5, 5), torch.randint(0, 4, (24, 5, 5))
+    model, criterion = torch.nn.Conv2d(3, 4, 1), torch.nn.CrossEntropyLoss(ignore_index=0)
+
+    @track_training
+    def test(model, loader, criterion):
+        right = count = 0
+        with torch.no_grad():
+            for x, y in loader:
+                outputs = model(x)
+                criterion(outputs, y)
+                right += ((outputs.argmax(1) == y) & (y != 0)).sum().item()
+                count += (y != 0).sum().item()
+        return right / count
+
+    expected = test(model, DataLoader(TensorDataset(features, classes), 8), criterion)
+    assert captured[0].metrics["val_accuracy"] == expected
+
+
 @pytest.mark.parametrize("how", ["sum", "none"])
 def test_a_reduction_by_sum_or_none_gives_the_mean_over_samples(captured: list[MemoryRun], how: str) -> None:
     def make() -> Parts:
