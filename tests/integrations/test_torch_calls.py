@@ -576,6 +576,22 @@ def test_closing_early_is_finished_with_a_tag(captured: list[MemoryRun]) -> None
     assert len(series(captured[0], "train_loss")) == 3
 
 
+def test_closing_early_records_the_model_once_with_its_signature(captured: list[MemoryRun]) -> None:
+    @track_training
+    def fit(model, loader):
+        while True:
+            for x, _ in loader:
+                model(x)
+            yield {"loss": 0.5}
+
+    epochs = fit(*make()[:2])
+    next(epochs)
+    epochs.close()
+    assert captured[0].tags["stopped_early"] == "true"
+    assert captured[0].models["model"].signature is not None
+    assert "overt.model_note" not in captured[0].tags
+
+
 def test_a_generator_that_is_still_held_when_the_run_ends_was_stopped_early() -> None:
     @track_training
     def train(model, loader, criterion, epochs):

@@ -382,6 +382,7 @@ class Call:
 
     def _close(self, inner: Generator[Any, Any, Any]) -> None:
         """The caller wants no more."""
+        self._is_waiting = False  # the run that ends here is not one that was abandoned
         try:
             with self._active():
                 inner.close()
