@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import math
 import pickle
@@ -1218,6 +1219,41 @@ def test_a_method_finds_losses_and_optimizers_in_its_object(captured: list[Memor
     assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
     assert captured[0].params["epochs"] == "2"
     assert "model" in captured[0].models
+
+
+class TrainsItself(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Linear(4, 3))
+        self.add_module("criterion", torch.nn.CrossEntropyLoss())
+
+    def forward(self, x):
+        return self[0](x)
+
+    @track_training
+    def fit(self, loader, epochs):
+        optimizer, log = torch.optim.SGD(self.parameters(), lr=0.1), []
+        for _ in range(epochs):
+            total = 0.0
+            for x, y in loader:
+                optimizer.zero_grad()
+                loss = self.criterion(self(x), y)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(x)
+            log.append(total / len(loader.dataset))
+        return log
+
+
+def test_a_module_that_trains_itself_is_the_model_and_its_loss_is_seen_at_each_step(captured: list[MemoryRun]) -> None:
+    loader = DataLoader(TensorDataset(torch.randn(30, 4), torch.randint(0, 3, (30,))), batch_size=4)
+    module = TrainsItself()
+    log = module.fit(loader, 2)
+    (run,) = captured
+    assert series(run, "train_loss") == list(enumerate(log))
+    assert run.params["model_type"] == "TrainsItself"
+    assert run.params["criterion"] == "CrossEntropyLoss"
+    saved = torch.load(io.BytesIO(run.artifacts["model/data/model.pth"]), weights_only=False)
+    assert torch.equal(saved[0].weight, module[0].weight)
 
 
 # -- nothing stays -----------------------------------------------------------------------------------------------------
