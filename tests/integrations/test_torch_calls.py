@@ -1343,6 +1343,51 @@ def test_epochs_that_cannot_be_told_apart_are_said_to_be_one(captured: list[Memo
     assert [run.tags["overt.not_observed"] for run in captured] == ["epochs", "epochs"]
 
 
+class HasEverything(HasLoader):
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @track_training
+    def fit_all(self):
+        for _ in range(self.settings.epochs):
+            self.fit_once()
+
+    def fit_once(self):
+        for x, y in self.loader:
+            torch.nn.functional.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+
+    fit_one = track_training(fit_once)
+
+
+@track_training
+def configured(settings, trainer):
+    trainer.fit_once()
+    trainer.fit_once()
+
+
+def test_epochs_that_a_configuration_asks_for_are_said_to_be_one(captured: list[MemoryRun]) -> None:
+    settings = argparse.Namespace(epochs=2)
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in configured\(\)"):
+        configured(settings, HasEverything(settings))
+    HasEverything(settings).fit_all()
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in fit_all\(\)"):
+        HasEverything.fit_all.run_.finish()
+    assert [series(run, "n_steps") for run in captured] == [[(0, 8)], [(0, 8)]]
+
+
+def test_epochs_that_are_calls_of_an_object_that_is_configured_for_many_are_not_spoken_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    with overt.testing.captured_runs() as runs:
+        trainer = HasEverything(argparse.Namespace(epochs=2))
+        for _ in range(2):
+            trainer.fit_one()
+    assert [series(run, "n_steps") for run in runs] == [[(0, 4), (1, 4)]]
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_epochs_that_are_told_apart_are_not_spoken_of(recwarn: pytest.WarningsRecorder) -> None:
     @track_training
     def explicit(model, dataset, optimizer, epochs, run):
