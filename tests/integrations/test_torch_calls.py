@@ -1292,6 +1292,24 @@ def test_losses_that_are_observed_by_a_call_within_count_once(captured: list[Mem
     assert [step for step, _ in series(run, "val_loss")] == [0, 1]
 
 
+def test_epochs_of_a_model_that_is_no_argument_are_said_to_be_runs_of_their_own(captured: list[MemoryRun]) -> None:
+    model, loader, _, optimizer = make()
+
+    @track_training
+    def train_one_epoch(epoch):
+        for x, y in loader:
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    with overt.start_run():
+        train_one_epoch(0)
+        train_one_epoch(1)
+    with pytest.warns(overt.OvertWarning, match=r"goes on with the training of run .*overt.start_run\(\)") as said:
+        list(map(train_one_epoch, (2, 3)))
+    assert len(said) == 1
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(2, 4)], [(3, 4)]]
+
+
 def test_a_function_that_trains_nothing_is_told_nothing(recwarn: pytest.WarningsRecorder) -> None:
     @track_training
     def count(epochs):
