@@ -149,9 +149,8 @@ class CheckpointFile:
             self.path.unlink(missing_ok=True)
         self._loaded = None
 
-    def finish(self) -> None:
+    def leave(self) -> None:
         """The training is over: the next one like it in this process, as that of another fold, is another one."""
-        self.remove()
         finished.add(self.path)
 
     def release(self) -> None:

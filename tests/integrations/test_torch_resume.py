@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -121,17 +122,22 @@ def test_a_finished_training_leaves_nothing_to_go_on_from() -> None:
     assert list(CHECKPOINTS.glob("*.pt")) == []
 
 
-def test_a_fold_does_not_go_on_from_the_checkpoint_of_another() -> None:
-    def cross_validate() -> list[list[int]]:
-        return [train(None, *parts(), epochs=3) for _ in range(2)]
-
-    first, fails_in[2] = train(None, *parts(), epochs=3), True
-    with pytest.raises(ValueError, match="in epoch 2"):
+@pytest.mark.parametrize(("around", "first"), [(contextlib.nullcontext, [0, 1, 2]), (overt.start_run, [])])
+def test_a_fold_does_not_go_on_from_the_checkpoint_of_another(around: Any, first: list[int]) -> None:
+    with around() as run:
         train(None, *parts(), epochs=3)
-    failed = train.run_
+        fails_in[2] = True
+        with pytest.raises(ValueError, match="in epoch 2"):
+            train(None, *parts(), epochs=3)
+        failed = train.run_
+        if run is not None:
+            run.finish("KILLED")
     checkpoints.finished.clear()  # as in the process that is started then
-    assert [first, [2]] == cross_validate()
-    assert train.run_.key == failed.key
+    with around():
+        folds = [(train(None, *parts(), epochs=3), train.run_.key) for _ in range(3)]
+    assert [epochs for epochs, _ in folds] == [first, [2], [0, 1, 2]]
+    assert [key == failed.key for _, key in folds] == [False, True, False]
+    assert list(CHECKPOINTS.glob("*.pt")) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

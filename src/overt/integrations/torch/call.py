@@ -281,6 +281,8 @@ class Call:
     def _succeed(self, result: Any) -> None:
         self._leave()
         training, run = self._training, self._run
+        if training.checkpoint is not None:
+            training.checkpoint.leave()
         if run.is_null:
             if training.is_owned and self._is_outermost and "epoch" not in self._arguments.names:
                 run.finish()
@@ -306,7 +308,8 @@ class Call:
     def _say_what_was_not_seen(self) -> None:
         """Where a training left nothing to record of its loss, or nothing to tell its epochs by, say what would."""
         session = self._training.session
-        has_trained = bool(session.epochs.optimizers and any(map(session.epochs.count_of, session.epochs.optimizers)))
+        has_stepped = any(map(session.epochs.count_of, session.epochs.optimizers))
+        has_trained = has_stepped and session.epochs.n_epochs > 0  # no checkpoint of a training that was over
         is_our_fault = any(name.startswith("overt.not_recorded.") for name in self._run.tags)
         was_seen = any(name.startswith("train_loss") for name in self._measured)
         is_known = was_seen or is_our_fault or self._said_losses or self._run.tags.get("overt.not_observed") == "loss"
