@@ -1221,6 +1221,44 @@ def test_a_method_finds_losses_and_optimizers_in_its_object(captured: list[Memor
     assert "model" in captured[0].models
 
 
+class Sharpness(torch.optim.Optimizer):
+    """SAM as its authors wrote it, as far as its steps go: ``step`` is never called."""
+
+    def __init__(self, parameters, base, **settings):
+        super().__init__(parameters, settings)
+        self.base_optimizer = base(self.param_groups, **settings)
+
+    def first_step(self):
+        self.zero_grad()
+
+    def second_step(self):
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+def test_an_optimizer_that_steps_with_one_within_it_has_its_steps(captured: list[MemoryRun]) -> None:
+    made = parts()
+    log = []
+
+    @track_training
+    def train(model, loader, criterion, optimizer):
+        for x, y in loader:
+            first = criterion(model(x), y)
+            first.backward()
+            optimizer.first_step()
+            second = criterion(model(x), y)
+            second.backward()
+            optimizer.second_step()
+            log.append((first.item() + second.item()) / 2)
+
+    optimizer = Sharpness(made.model.parameters(), torch.optim.SGD, lr=0.05)
+    train(made.model, made.train_loader, made.criterion, optimizer)
+    (run,) = captured
+    assert series(run, "train_loss_step") == list(enumerate(map(pytest.approx, log)))
+    assert (run.metrics["n_steps"], run.metrics["lr"], run.params["optimizer"]) == (7, 0.05, "Sharpness")
+    assert not optimizer.base_optimizer._optimizer_step_post_hooks
+
+
 class TrainsItself(torch.nn.Sequential):
     def __init__(self) -> None:
         super().__init__(torch.nn.Linear(4, 3))
