@@ -12,6 +12,7 @@ import os
 import random
 import re
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +20,9 @@ from typing import Any, Protocol, runtime_checkable
 from overt.errors import ConfigurationError, RecordError
 
 _FORMAT = 1
+
+finished: set[Path] = set()
+"""Where the trainings that have finished in this process had their checkpoints."""
 
 
 @runtime_checkable
@@ -65,6 +69,7 @@ class CheckpointFile:
         except OSError:
             pass  # a file system without locks
         self._lock = lock
+        _held.add(self)
         return True
 
     def load(self) -> Mapping[str, Any] | None:
@@ -143,6 +148,10 @@ class CheckpointFile:
         if self._is_main:
             self.path.unlink(missing_ok=True)
         self._loaded = None
+
+    def leave(self) -> None:
+        """The training is over: the next one like it in this process, as that of another fold, is another one."""
+        finished.add(self.path)
 
     def release(self) -> None:
         """Let other processes have it; the lock's own file stays, since somebody may be about to take it."""
@@ -256,3 +265,14 @@ def _loaded(path: Path) -> Any:
     import torch
 
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+_held: weakref.WeakSet[CheckpointFile] = weakref.WeakSet()
+
+
+def _in_forked_child() -> None:
+    for file in list(_held):
+        file.release()  # a loader's worker lives on for seconds when its parent was killed, and would keep the lock
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn
 
 from overt import clock
 from overt.capture.params import describe
-from overt.checkpoints import CheckpointFile, NoCheckpoint, file_name, newest
+from overt.checkpoints import CheckpointFile, NoCheckpoint, file_name, finished, newest
 from overt.errors import ConfigurationError, RunNotFound
 from overt.journal.codec import MOST_WHOLE, BadLine, decode
 from overt.journal.folder import last_attempt, run_folder
@@ -167,14 +167,15 @@ def find_checkpoint(
     if not settings.enabled or is_diverted():
         return NoCheckpoint()
     folder, is_main = usable_base(settings.directory) / "checkpoints", is_main_rank()
-    path = folder / file_name(name, _identity(settings.experiment, params))
+    paths = (folder / file_name(name, identity) for identity in _iter_identities(settings.experiment, params))
+    path = next(path for path in paths if path not in finished)
     if resume == "must":
         path = newest(folder, name) or _refuse(f"there is no checkpoint of {name} in {folder}")
     file = CheckpointFile(path, is_main=is_main)
     if not file.hold():
         if resume == "must":
             _refuse(f"another process is training with {path}")
-        file = CheckpointFile(folder / file_name(name, _identity(clock.new_key(), params)), is_main=is_main)
+        file = CheckpointFile(folder / file_name(name, clock.new_key()[:12]), is_main=is_main)
         file.hold()
     elif resume == "never":
         file.remove()
@@ -185,10 +186,12 @@ def _refuse(why: str) -> NoReturn:
     raise ConfigurationError(f"resume='must' goes on from a checkpoint, and {why}. To start anew: resume='auto'.")
 
 
-def _identity(experiment: str, params: Mapping[str, object]) -> str:
-    """12 hexadecimal digits for a training with these settings."""
-    settings = sorted((name, describe(value)) for name, value in params.items())
-    return hashlib.sha256(json.dumps([experiment, settings]).encode()).hexdigest()[:12]
+def _iter_identities(experiment: str, params: Mapping[str, object]) -> Iterator[str]:
+    """12 hexadecimal digits for a training with these settings; others for the next one with them, and so on."""
+    identity = json.dumps([experiment, sorted((name, describe(value)) for name, value in params.items())])
+    while True:
+        identity = hashlib.sha256(identity.encode()).hexdigest()
+        yield identity[:12]
 
 
 def run_key_of(checkpoint: Mapping[str, Any]) -> str:

@@ -81,6 +81,16 @@ def test_a_loss_of_a_classification_makes_the_reports(runs: list[MemoryRun], tre
     assert "overt.not_evaluated" not in run.tags
 
 
+def test_targets_that_a_loss_ignores_are_in_no_report(runs: list[MemoryRun]) -> None:
+    trained = module(by_criterion, criterion=nn.CrossEntropyLoss(ignore_index=1))
+    trainer(TrackingCallback()).test(trained, data(40), verbose=False)
+    features, truth = data(40).dataset.tensors
+    is_meant = truth != 1
+    right = (trained(features).argmax(1) == truth)[is_meant]
+    assert runs[0].metrics["accuracy"] == pytest.approx(right.float().mean().item())
+    assert f"{(~is_meant).sum()} samples" in runs[0].tags["overt.notes.test_report"]
+
+
 def test_a_binary_loss_makes_a_report(runs: list[MemoryRun]) -> None:
     def loss(self: Any, x: Any, y: Any) -> Any:
         return self.criterion(self(x)[:, :1], (y > 0).float()[:, None])

@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.demos.boring_classes import BoringModel, DemoModel, RandomDataset
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
@@ -208,6 +209,14 @@ def test_a_validation_after_a_fit_without_one_stands_at_its_last_epoch(runs: lis
     fitted.fit(module, data())
     fitted.validate(module, data())
     assert [step for step, _ in series(runs[0])["val_loss"]] == [1]
+
+
+def test_the_epoch_that_weight_averaging_adds_is_validated_as_those_before_it(runs: list[MemoryRun]) -> None:
+    module = classifier()()
+    module.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=1)
+    trainer(TrackingCallback(), averaging, max_epochs=3).fit(module, data(), data())
+    assert [step for step, _ in series(runs[0])["val_loss"]] == [0, 1, 2, 3]
 
 
 def test_validation_every_second_epoch_stands_at_its_epoch(runs: list[MemoryRun]) -> None:

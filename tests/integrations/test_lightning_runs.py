@@ -182,6 +182,11 @@ def test_a_fast_dev_run_records_nothing(runs: list[MemoryRun]) -> None:
     rehearsal.test(module, data())
     assert "test_loss" not in runs[0].metrics
 
+    trainer(callback).fit(module, data())
+    n_points = len(runs[1].history)
+    rehearsal.fit(module, data(), data())
+    assert (len(runs), len(runs[1].history), callback.run_) == (2, n_points, None)
+
 
 def test_a_learning_rate_search_records_nothing(runs: list[MemoryRun]) -> None:
     fitted = trainer(TrackingCallback())

@@ -576,6 +576,22 @@ def test_closing_early_is_finished_with_a_tag(captured: list[MemoryRun]) -> None
     assert len(series(captured[0], "train_loss")) == 3
 
 
+def test_closing_early_records_the_model_once_with_its_signature(captured: list[MemoryRun]) -> None:
+    @track_training
+    def fit(model, loader):
+        while True:
+            for x, _ in loader:
+                model(x)
+            yield {"loss": 0.5}
+
+    epochs = fit(*make()[:2])
+    next(epochs)
+    epochs.close()
+    assert captured[0].tags["stopped_early"] == "true"
+    assert captured[0].models["model"].signature is not None
+    assert "overt.model_note" not in captured[0].tags
+
+
 def test_a_generator_that_is_still_held_when_the_run_ends_was_stopped_early() -> None:
     @track_training
     def train(model, loader, criterion, epochs):
@@ -1276,6 +1292,24 @@ def test_losses_that_are_observed_by_a_call_within_count_once(captured: list[Mem
     assert [step for step, _ in series(run, "val_loss")] == [0, 1]
 
 
+def test_epochs_of_a_model_that_is_no_argument_are_said_to_be_runs_of_their_own(captured: list[MemoryRun]) -> None:
+    model, loader, _, optimizer = make()
+
+    @track_training
+    def train_one_epoch(epoch):
+        for x, y in loader:
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    with overt.start_run():
+        train_one_epoch(0)
+        train_one_epoch(1)
+    with pytest.warns(overt.OvertWarning, match=r"goes on with the training of run .*overt.start_run\(\)") as said:
+        list(map(train_one_epoch, (2, 3)))
+    assert len(said) == 1
+    assert [series(run, "n_steps") for run in captured] == [[(0, 4), (1, 4)], [(2, 4)], [(3, 4)]]
+
+
 def test_a_function_that_trains_nothing_is_told_nothing(recwarn: pytest.WarningsRecorder) -> None:
     @track_training
     def count(epochs):
@@ -1325,6 +1359,51 @@ def test_epochs_that_cannot_be_told_apart_are_said_to_be_one(captured: list[Memo
         HasLoader().fit(3)
     assert [series(run, "n_steps") for run in captured] == [[(0, 8)], [(0, 12)]]
     assert [run.tags["overt.not_observed"] for run in captured] == ["epochs", "epochs"]
+
+
+class HasEverything(HasLoader):
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @track_training
+    def fit_all(self):
+        for _ in range(self.settings.epochs):
+            self.fit_once()
+
+    def fit_once(self):
+        for x, y in self.loader:
+            torch.nn.functional.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+
+    fit_one = track_training(fit_once)
+
+
+@track_training
+def configured(settings, trainer):
+    trainer.fit_once()
+    trainer.fit_once()
+
+
+def test_epochs_that_a_configuration_asks_for_are_said_to_be_one(captured: list[MemoryRun]) -> None:
+    settings = argparse.Namespace(epochs=2)
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in configured\(\)"):
+        configured(settings, HasEverything(settings))
+    HasEverything(settings).fit_all()
+    with pytest.warns(overt.OvertWarning, match=r"no loader was seen in fit_all\(\)"):
+        HasEverything.fit_all.run_.finish()
+    assert [series(run, "n_steps") for run in captured] == [[(0, 8)], [(0, 8)]]
+
+
+def test_epochs_that_are_calls_of_an_object_that_is_configured_for_many_are_not_spoken_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    with overt.testing.captured_runs() as runs:
+        trainer = HasEverything(argparse.Namespace(epochs=2))
+        for _ in range(2):
+            trainer.fit_one()
+    assert [series(run, "n_steps") for run in runs] == [[(0, 4), (1, 4)]]
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_epochs_that_are_told_apart_are_not_spoken_of(recwarn: pytest.WarningsRecorder) -> None:

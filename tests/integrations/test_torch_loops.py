@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import math
 import pickle
@@ -142,6 +143,25 @@ def test_the_steps_have_the_losses_that_item_gives(captured: list[MemoryRun]) ->
     assert drawn[0] == drawn[1]
     assert series(captured[0], "train_loss_step") == list(enumerate(seen[7:]))
     assert captured[0].metrics["n_steps"] == 7
+
+
+def test_padding_and_borders_that_the_loss_ignores_are_no_wrong_answers(captured: list[MemoryRun]) -> None:
+    features, classes = torch.randn(24, 3, 5, 5), torch.randint(0, 4, (24, 5, 5))
+    model, criterion = torch.nn.Conv2d(3, 4, 1), torch.nn.CrossEntropyLoss(ignore_index=0)
+
+    @track_training
+    def test(model, loader, criterion):
+        right = count = 0
+        with torch.no_grad():
+            for x, y in loader:
+                outputs = model(x)
+                criterion(outputs, y)
+                right += ((outputs.argmax(1) == y) & (y != 0)).sum().item()
+                count += (y != 0).sum().item()
+        return right / count
+
+    expected = test(model, DataLoader(TensorDataset(features, classes), 8), criterion)
+    assert captured[0].metrics["val_accuracy"] == expected
 
 
 @pytest.mark.parametrize("how", ["sum", "none"])
@@ -1199,6 +1219,79 @@ def test_a_method_finds_losses_and_optimizers_in_its_object(captured: list[Memor
     assert series(captured[0], "n_steps") == [(0, 7), (1, 7)]
     assert captured[0].params["epochs"] == "2"
     assert "model" in captured[0].models
+
+
+class Sharpness(torch.optim.Optimizer):
+    """SAM as its authors wrote it, as far as its steps go: ``step`` is never called."""
+
+    def __init__(self, parameters, base, **settings):
+        super().__init__(parameters, settings)
+        self.base_optimizer = base(self.param_groups, **settings)
+
+    def first_step(self):
+        self.zero_grad()
+
+    def second_step(self):
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+def test_an_optimizer_that_steps_with_one_within_it_has_its_steps(captured: list[MemoryRun]) -> None:
+    made = parts()
+    log = []
+
+    @track_training
+    def train(model, loader, criterion, optimizer):
+        for x, y in loader:
+            first = criterion(model(x), y)
+            first.backward()
+            optimizer.first_step()
+            second = criterion(model(x), y)
+            second.backward()
+            optimizer.second_step()
+            log.append((first.item() + second.item()) / 2)
+
+    optimizer = Sharpness(made.model.parameters(), torch.optim.SGD, lr=0.05)
+    train(made.model, made.train_loader, made.criterion, optimizer)
+    (run,) = captured
+    assert series(run, "train_loss_step") == list(enumerate(map(pytest.approx, log)))
+    assert (run.metrics["n_steps"], run.metrics["lr"], run.params["optimizer"]) == (7, 0.05, "Sharpness")
+    assert not optimizer.base_optimizer._optimizer_step_post_hooks
+
+
+class TrainsItself(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Linear(4, 3))
+        self.add_module("criterion", torch.nn.CrossEntropyLoss())
+
+    def forward(self, x):
+        return self[0](x)
+
+    @track_training
+    def fit(self, loader, epochs):
+        optimizer, log = torch.optim.SGD(self.parameters(), lr=0.1), []
+        for _ in range(epochs):
+            total = 0.0
+            for x, y in loader:
+                optimizer.zero_grad()
+                loss = self.criterion(self(x), y)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(x)
+            log.append(total / len(loader.dataset))
+        return log
+
+
+def test_a_module_that_trains_itself_is_the_model_and_its_loss_is_seen_at_each_step(captured: list[MemoryRun]) -> None:
+    loader = DataLoader(TensorDataset(torch.randn(30, 4), torch.randint(0, 3, (30,))), batch_size=4)
+    module = TrainsItself()
+    log = module.fit(loader, 2)
+    (run,) = captured
+    assert series(run, "train_loss") == list(enumerate(log))
+    assert run.params["model_type"] == "TrainsItself"
+    assert run.params["criterion"] == "CrossEntropyLoss"
+    saved = torch.load(io.BytesIO(run.artifacts["model/data/model.pth"]), weights_only=False)
+    assert torch.equal(saved[0].weight, module[0].weight)
 
 
 # -- nothing stays -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import overt
+from overt import checkpoints
 from overt.errors import ConfigurationError, OvertWarning, RecordError
 from overt.integrations.torch.decorator import track_training
 from overt.journal.folder import last_attempt, run_folder
@@ -118,6 +120,46 @@ def test_a_finished_training_leaves_nothing_to_go_on_from() -> None:
     assert first[0] == second[0] == [0, 1]
     assert first[1].key != second[1].key
     assert list(CHECKPOINTS.glob("*.pt")) == []
+
+
+@pytest.mark.parametrize(("around", "first"), [(contextlib.nullcontext, [0, 1, 2]), (overt.start_run, [])])
+def test_a_fold_does_not_go_on_from_the_checkpoint_of_another(around: Any, first: list[int]) -> None:
+    with around() as run:
+        train(None, *parts(), epochs=3)
+        fails_in[2] = True
+        with pytest.raises(ValueError, match="in epoch 2"):
+            train(None, *parts(), epochs=3)
+        failed = train.run_
+        if run is not None:
+            run.finish("KILLED")
+    checkpoints.finished.clear()  # as in the process that is started then
+    with around():
+        folds = [(train(None, *parts(), epochs=3), train.run_.key) for _ in range(3)]
+    assert [epochs for epochs, _ in folds] == [first, [2], [0, 1, 2]]
+    assert [key == failed.key for _, key in folds] == [False, True, False]
+    assert list(CHECKPOINTS.glob("*.pt")) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_worker_that_outlives_its_parent_keeps_no_checkpoint(tmp_path: Path) -> None:
+    file = checkpoints.CheckpointFile(tmp_path / "x.pt")
+    assert file.hold()
+    begun, begins = os.pipe()
+    if not (child := os.fork()):
+        os.write(begins, b"x")
+        signal.pause()
+    try:
+        os.read(begun, 1)
+        assert not checkpoints.CheckpointFile(tmp_path / "x.pt").hold()
+        file.release()  # as the parent's end does
+        other = checkpoints.CheckpointFile(tmp_path / "x.pt")
+        assert other.hold()
+        other.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(begun)
+        os.close(begins)
 
 
 def failed_training(**settings: Any) -> overt.Run:

@@ -80,7 +80,18 @@ def given_to(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Giv
         return None
     if is_of_one_class and targets.ndim > 1 and targets.is_floating_point():
         targets = targets.argmax(dim=1)  # a probability for each class: the most probable one is taken as true
+    elif (ignored := _ignored_by(loss, args, kwargs)) >= 0 and not targets.is_floating_point():
+        targets = targets.long().masked_fill(
+            targets == ignored, -1
+        )  # a padding or a border, no class to be right about
     return Given(outputs, targets, meaning)
+
+
+def _ignored_by(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """The target that a loss leaves out; a negative one is left out in any case."""
+    is_fifth = len(args) > 4 and getattr(loss, "__name__", "") in ("cross_entropy", "nll_loss")
+    ignored = args[4] if is_fifth else kwargs.get("ignore_index", getattr(loss, "ignore_index", -1))
+    return ignored if isinstance(ignored, int) else -1
 
 
 @lru_cache(maxsize=64)

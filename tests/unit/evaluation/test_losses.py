@@ -66,3 +66,18 @@ def test_pixels_and_single_values_are_no_rows(shapes: Any) -> None:
     given = given_to(functional.mse_loss, tuple(torch.zeros(shape) for shape in shapes), {})
     assert given is not None
     assert not given.are_rows
+
+
+@pytest.mark.parametrize(
+    ("loss", "args", "kwargs"),
+    [
+        (nn.CrossEntropyLoss(ignore_index=0), (), {}),
+        (nn.NLLLoss(ignore_index=0), (), {}),
+        (functional.cross_entropy, (), {"ignore_index": 0}),
+        (functional.cross_entropy, (None, None, 0), {}),
+    ],
+)
+def test_a_target_that_a_loss_ignores_is_a_negative_one(loss: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+    given = given_to(loss, (LOGITS, CLASSES, *args), kwargs)
+    assert given is not None
+    assert given.targets.tolist() == [-1 if target == 0 else target for target in CLASSES.tolist()]

@@ -96,6 +96,7 @@ class Session:
         self._data: defaultdict[str, EvaluatedData] = defaultdict(EvaluatedData)  # by stage
         self._prefix = ""  # of all that is recorded of this pass, where the stage has seen other data before: test_2_
         self._validated_at: int | None = None
+        self._validates_within_epochs: bool | None = None  # as the first validation of a fit does
 
     # -- before --------------------------------------------------------------------------------------------------------
 
@@ -294,7 +295,9 @@ class Session:
     def validation_end(self, trainer: Any) -> None:
         """Record a validation."""
         if trainer.state.fn == "fit":
-            self._validated_at = _validation_axis(trainer)
+            if self._validates_within_epochs is None:  # StochasticWeightAveraging lengthens the epoch that it adds
+                self._validates_within_epochs = _validates_within_epochs(trainer)
+            self._validated_at = trainer.global_step if self._validates_within_epochs else trainer.current_epoch
         elif self._validated_at is None:
             self._validated_at = max(trainer.current_epoch - 1, 0)  # after a fit it is the one that would come next
         self._log(self._iter_named(logged.iter_evaluated(trainer)), step=self._validated_at)
@@ -430,14 +433,8 @@ class Session:
                 self.run.log_metric(name, value, step=step)
 
 
-def _validation_axis(trainer: Any) -> int:
-    """The epoch, unless a fit validates at other times than the ends of epochs; then the optimizer step."""
-    if (
-        trainer.check_val_every_n_epoch is not None
-        and trainer.val_check_batch is not None
-        and trainer.val_check_batch >= trainer.num_training_batches
-    ):
-        epoch: int = trainer.current_epoch
-        return epoch
-    step: int = trainer.global_step
-    return step
+def _validates_within_epochs(trainer: Any) -> bool:
+    """Whether a fit validates at other times than the ends of epochs: then the optimizer step is the axis."""
+    if trainer.check_val_every_n_epoch is None or trainer.val_check_batch is None:
+        return True
+    return bool(trainer.val_check_batch < trainer.num_training_batches)

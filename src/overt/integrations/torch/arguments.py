@@ -68,8 +68,7 @@ class Observed:
         if isinstance(value, torch.optim.Optimizer):
             kinds = self.optimizers
         elif isinstance(value, torch.nn.Module):
-            is_loss = isinstance(value, _Loss) or _LOSS_CLASS.search(type(value).__name__) or _LOSS_NAME.search(name)
-            kinds = self.losses if is_loss or is_asked else self.models
+            kinds = self.losses if is_asked or _is_loss_module(name, value) else self.models
         elif isinstance(value, torch.optim.lr_scheduler.LRScheduler):
             kinds = self.schedulers
         elif place is not None and (is_loader(value) or (is_asked and hasattr(value, "__iter__"))):
@@ -236,7 +235,11 @@ def _find_in_sequence(found: Observed, name: str, items: list[Any], asked: tuple
 def _find_in_attributes(found: Observed, instance: object) -> None:
     """Hooks need no place to be put in; loaders and functions would, and the object is not ours to change."""
     kinds = torch.nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler
-    for name, value in list(getattr(instance, "__dict__", {}).items()):
+    attributes = dict(getattr(instance, "__dict__", {}))
+    if isinstance(instance, torch.nn.Module):  # which trains itself
+        found.add("model", instance, None)
+        attributes |= {name: part for name, part in instance.named_children() if _is_loss_module(name, part)}
+    for name, value in attributes.items():
         if isinstance(value, kinds):
             found.add(name.lstrip("_"), value, None)
 
@@ -278,6 +281,11 @@ def is_loader(value: Any) -> bool:
     """A DataLoader, or what is called one (Fabric's and others' are none by inheritance)."""
     kind = type(value)
     return isinstance(value, torch.utils.data.DataLoader) or ("Loader" in kind.__name__ and hasattr(kind, "__iter__"))
+
+
+def _is_loss_module(name: str, module: torch.nn.Module) -> bool:
+    is_one = isinstance(module, _Loss) or _LOSS_CLASS.search(type(module).__name__) or _LOSS_NAME.search(name)
+    return bool(is_one)
 
 
 def _is_loss_function(name: str, value: Any) -> bool:

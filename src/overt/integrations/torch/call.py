@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from overt.capture.params import describe
+from overt.capture.params import describe, is_data
 from overt.capture.secrets import redact_value
 from overt.capture.training import summarize_model
 from overt.guard import recorded_part
 from overt.integrations.torch.arguments import Arguments, Observed
-from overt.integrations.torch.describing import params_of, params_of_optimization
+from overt.integrations.torch.describing import params_of, params_of_optimization, without_machinery
 from overt.integrations.torch.observers import (
     can_be_hooked,
     hook_every_optimizer,
@@ -31,7 +31,7 @@ from overt.integrations.torch.observers import (
 )
 from overt.integrations.torch.options import Options
 from overt.integrations.torch.outcome import fields_of, has_numbers, module_in, own_epoch, points_of, points_of_epoch
-from overt.integrations.torch.session import generators_of
+from overt.integrations.torch.session import Session, generators_of
 from overt.integrations.torch.trainings import Training, is_one_epoch, training_for
 from overt.run import Run, current_run, status_of
 
@@ -281,6 +281,8 @@ class Call:
     def _succeed(self, result: Any) -> None:
         self._leave()
         training, run = self._training, self._run
+        if training.checkpoint is not None:
+            training.checkpoint.leave()
         if run.is_null:
             if training.is_owned and self._is_outermost and "epoch" not in self._arguments.names:
                 run.finish()
@@ -306,7 +308,8 @@ class Call:
     def _say_what_was_not_seen(self) -> None:
         """Where a training left nothing to record of its loss, or nothing to tell its epochs by, say what would."""
         session = self._training.session
-        has_trained = bool(session.epochs.optimizers and any(map(session.epochs.count_of, session.epochs.optimizers)))
+        has_stepped = any(map(session.epochs.count_of, session.epochs.optimizers))
+        has_trained = has_stepped and session.epochs.n_epochs > 0  # no checkpoint of a training that was over
         is_our_fault = any(name.startswith("overt.not_recorded.") for name in self._run.tags)
         was_seen = any(name.startswith("train_loss") for name in self._measured)
         is_known = was_seen or is_our_fault or self._said_losses or self._run.tags.get("overt.not_observed") == "loss"
@@ -318,14 +321,12 @@ class Call:
                 f"of {seen} are seen there, and none that torch.compile hides. Give {self._name}() the loss as an "
                 "argument, name it with observe=, or take an argument called run and say run.log_metric(…)"
             )
-        elif self._has_epochs_in_one():
-            self._run.set_tag("overt.not_observed", "epochs")
-            self._run.warn(
-                f"no loader was seen in {self._name}(), so where its epochs end is not known, and run {self._run.name} "
-                f"has all of it as epoch {session.epochs.index}. Give {self._name}() the loader as an argument (one "
-                "that does not look like it with observe=), yield once for each epoch, or take an argument called run "
-                "and say `for epoch in run.epochs(n)`"
-            )
+        elif self._may_have_epochs_in_one():
+            say = partial(_say_epochs_in_one, self._name, session)
+            if _ask_for_many(self._arguments.given):
+                say()
+            elif _ask_for_many(getattr(self._instance, "__dict__", {})):  # each call may be one of them
+                self._run.call_at_end(lambda run: say() if session.epochs.n_epochs == 1 else None)
 
     @property
     def _measured(self) -> set[str]:
@@ -338,17 +339,16 @@ class Call:
         said = self._run.metrics.keys() - self._measured
         return [name for name in said if "loss" in name and not name.startswith("reported_")]
 
-    def _has_epochs_in_one(self) -> bool:
-        """Whether the call was to be of several epochs and one was seen, with nothing that could have told of more."""
+    def _may_have_epochs_in_one(self) -> bool:
+        """Whether one epoch was seen, with nothing that could have told of more."""
         training, measured = self._training, self._measured
         says_when = training.n_yielded or self._run.loops.were_used or self._observed.loaders
         is_told_within = set(training.functions) != {self._name}
         says_itself = any(not name.endswith("_step") for name in self._said_losses)
         has_evaluated = any("val_" in name for name in self._run.metrics)
         is_one = self._n_epochs == 1 and "train_loss" in measured and not has_evaluated
-        numbers = [n for name, n in self._arguments.given.items() if not is_one_epoch((name,), n_epochs=1)]
-        is_to_be_many = any(isinstance(n, int) and n > 1 for n in numbers) and "epoch" not in self._arguments.names
-        return is_one and is_to_be_many and not (says_when or is_told_within or says_itself)
+        is_one = is_one and "epoch" not in self._arguments.names
+        return is_one and not (says_when or is_told_within or says_itself)
 
     def _epoch(self) -> int:
         """The epoch that what the call returns is of."""
@@ -382,6 +382,7 @@ class Call:
 
     def _close(self, inner: Generator[Any, Any, Any]) -> None:
         """The caller wants no more."""
+        self._is_waiting = False  # the run that ends here is not one that was abandoned
         try:
             with self._active():
                 inner.close()
@@ -407,6 +408,25 @@ class Call:
     def _set_stopped_early(self) -> None:
         with recorded_part(self._run, "tags"):
             self._run.set_tag("stopped_early", "true")
+
+
+def _say_epochs_in_one(function: str, session: Session) -> None:
+    run = session.run
+    run.set_tag("overt.not_observed", "epochs")
+    run.warn(
+        f"no loader was seen in {function}(), so where its epochs end is not known, and run {run.name} has all of it "
+        f"as epoch {session.epochs.index}. Give {function}() the loader as an argument (one that does not look like it "
+        "with observe=), yield once for each epoch, or take an argument called run and say `for epoch in run.epochs(n)`"
+    )
+
+
+def _ask_for_many(settings: Mapping[str, Any]) -> bool:
+    """Whether settings, or those of a configuration among them, ask for more than one epoch."""
+    found = list(settings.items())
+    for value in settings.values():
+        if not is_data(value):
+            found += (without_machinery(value) or {}).items()
+    return any(isinstance(n, int) and n > 1 for name, n in found if not is_one_epoch((name,), n_epochs=1))
 
 
 def _unwrapped(result: Any) -> Any:

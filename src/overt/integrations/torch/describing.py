@@ -63,7 +63,7 @@ def _parts(given: Mapping[str, Any], observed: Observed) -> Iterator[tuple[str, 
         if name not in _NO_PARAMS and not _is_machinery(value):
             if _is_setting(value) or is_data(value):
                 yield name, {name: value}
-            elif (fields := _without_machinery(value)) is not None:
+            elif (fields := without_machinery(value)) is not None:
                 yield name, flatten(fields)
             elif not isinstance(value, list | tuple) or not any(map(_is_machinery, value)):
                 yield name, {name: value}
@@ -153,7 +153,7 @@ def _is_machinery(value: Any) -> bool:
     return is_observer(value) or is_loader(value) or isinstance(value, kinds)
 
 
-def _without_machinery(value: Any) -> dict[str, Any] | None:
+def without_machinery(value: Any) -> dict[str, Any] | None:
     """The fields of a configuration, without models and loaders in it; None for what is none."""
     value = real_of(value)
     if isinstance(value, Mapping):
@@ -178,5 +178,5 @@ def _plain(value: Any) -> Any:
     if is_data(value):
         return describe(value)
     if isinstance(value, Mapping):
-        return _without_machinery(value) or (_NOTHING if value else value)
+        return without_machinery(value) or (_NOTHING if value else value)
     return value

@@ -118,11 +118,18 @@ def hook_optimizer(
     def after(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         watcher.stepped(name, optimizer)
 
+    optimizer = _innermost(optimizer)
     handles = [optimizer.register_step_post_hook(Hook(after))]
     asks_once = type(optimizer).__module__.startswith("torch.optim") and not isinstance(optimizer, torch.optim.LBFGS)
     if is_watched_before or not asks_once:
         handles.append(optimizer.register_step_pre_hook(Hook(before)))
     return _removing(*handles)
+
+
+def _innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The only optimizer within an optimizer: SAM and its like step with that one, by methods that take no hooks."""
+    within = [each for each in vars(optimizer).values() if isinstance(each, torch.optim.Optimizer)]
+    return _innermost(within[0]) if len(within) == 1 and within[0] is not optimizer else optimizer
 
 
 def hook_every_optimizer(

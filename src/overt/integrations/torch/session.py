@@ -42,6 +42,8 @@ _LONGEST_S = 10.0
 """How many evaluations within an epoch, and how long, wait to be read together."""
 _is_transformed: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
+_found_in: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+"""Name of the run that first saw an optimizer step that was no argument; none once it is said that others did."""
 _innermost: ContextVar[Session | None] = ContextVar("overt_innermost_session", default=None)
 """Whose code runs here: a loss module may be that of several trainings, in other threads or in calls within."""
 
@@ -160,6 +162,12 @@ class Session:
         is_known = any(other() is optimizer for other in self._optimizers.values())
         name = self.name_of_optimizer("optimizer", optimizer)
         if not is_known:
+            if (earlier := _found_in.setdefault(optimizer, self.run.name)) not in (self.run.name, ""):
+                _found_in[optimizer] = ""  # it is said once
+                self.run.warn(
+                    f"run {self.run.name} goes on with the training of run {earlier}: its function is given no model "
+                    "that would tell. To have one run, give it the model, or call it within `with overt.start_run():`"
+                )
             with self._part("params"):
                 for setting, value in optimizer_params([optimizer]).items():
                     if setting not in self.run.params:

@@ -64,6 +64,7 @@ class Training:
     to_save: dict[str, torch.nn.Module] = field(default_factory=dict)
     had_optimizer: bool = False
     n_yielded: int = 0
+    checkpoint: CheckpointFile | None = None
     _hooked: set[int] = field(default_factory=set)
     _files: set[str] = field(default_factory=set)
 
@@ -296,6 +297,7 @@ def _new_training(function: str, options: Options, run: Run | None, params: Mapp
 
 def _keep_checkpoint(training: Training, file: CheckpointFile) -> None:
     """Have the loop of the run save to ``file``, until the run has finished."""
+    training.checkpoint = file
     training.run.loops.keep_checkpoint(file, counted=training.session, is_own=training.is_owned)
     training.run.call_at_end(lambda run: file.remove() if run.status == "FINISHED" else None)
     training.run.call_at_end(lambda run: file.release())
