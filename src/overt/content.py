@@ -13,14 +13,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from overt.capture.params import describe
-from overt.capture.secrets import is_secret_name, redact_value
+from overt.capture.secrets import is_secret_name, redact, redact_value
 from overt.errors import RecordError
 from overt.optional import require
 
 
 def json_bytes(content: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """``content`` as JSON without secrets; what JSON cannot say is described in words."""
-    text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=describe)
+    text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=to_plain)
     return text.encode("utf-8", "replace")
 
 
@@ -111,7 +111,8 @@ def _ending(path: str) -> str:
 def _without_secrets(value: Any, name: str = "") -> Any:
     """``value`` with secrets replaced, texts by their shape and everything under a name that says secret."""
     if isinstance(value, Mapping):
-        return {key: _without_secrets(item, str(key)) for key, item in value.items()}
+        inner = name if is_secret_name(name) else None
+        return {_key(key): _without_secrets(item, inner or str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(item, name) for item in value]
     if isinstance(value, str):
@@ -119,3 +120,8 @@ def _without_secrets(value: Any, name: str = "") -> Any:
     if value is None or isinstance(value, bool) or not is_secret_name(name):
         return value
     return redact_value(name, describe(value))
+
+
+def _key(key: Any) -> Any:
+    """A key as JSON takes it, which knows neither numpy's numbers nor tuples."""
+    return key if isinstance(key, int | float | None) else redact(describe(key))

@@ -349,6 +349,9 @@ def test_a_dict_is_json_and_what_json_cannot_say_is_described(run: Run, stored: 
     run.log_dict({"값": [1, None], "array": np.arange(2), "of": Config}, "a.json")
     content = json.loads(stored.artifacts["a.json"])
     assert content["값"] == [1, None]
+    counts = {np.int64(3): np.int64(5), ("a", 1): np.float32(0.5), None: 1, 2: 2}
+    run.log_dict(counts, "counts.json")
+    assert json.loads(stored.artifacts["counts.json"]) == {"3": 5, "('a', 1)": 0.5, "null": 1, "2": 2}
     assert isinstance(content["array"], str)
     assert "값" in stored.artifacts["a.json"].decode()
 
@@ -572,10 +575,15 @@ def test_secrets_in_tables_and_dicts_are_replaced_cell_by_cell_and_the_files_sta
         run.log_table(table, "t.json")
         run.log_table(table, "t.csv")
         run.log_dict({"db": {"password": "hunter2secret"}, "rows": [1, "two"]}, "d.json")
+        nested = {"secrets": {"db": {"value": "hunter2secret"}, "all": [{"x": "hunter2secret"}], "on": True}}
+        run.log_dict(nested, "nested.json")
+        run.log_table([{"config": nested}], "nested.csv")
+        run.log_dict({"postgresql://me:hunter2secret@host/db": 1}, "key.json")
     files = runs[0].artifacts
     assert not any(b"hunter2secret" in content for content in files.values())
     assert json.loads(files["t.json"])["data"] == [["[redacted]", 1], ["[redacted]", 2]]
     assert json.loads(files["d.json"]) == {"db": {"password": "[redacted]"}, "rows": [1, "two"]}
+    assert json.loads(files["nested.json"])["secrets"]["on"] is True
 
 
 def test_the_first_value_of_a_param_is_the_one_that_counts_here_as_in_the_store() -> None:
