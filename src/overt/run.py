@@ -17,7 +17,7 @@ from contextvars import ContextVar, Token
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from overt import clock
 from overt.capture.params import describe, flatten
@@ -734,7 +734,14 @@ class Run:
             How it ended.
         error : BaseException, optional
             What ended it: its type, message and traceback are recorded.
+
+        Raises
+        ------
+        RecordError
+            For another status; the run goes on.
         """
+        if status not in (endings := get_args(EndStatus)):
+            raise RecordError(f"finish: `status` must be one of {', '.join(endings)} (got {status!r})")
         if self.is_inherited:
             self.flush()
             self._writer.close()

@@ -564,6 +564,14 @@ def test_a_run_without_a_model_says_so(run: Run) -> None:
         _ = run.model_uri
 
 
+def test_a_status_that_is_none_is_refused_and_the_run_ends_as_it_would(run: Run, stored: MemoryRun) -> None:
+    with run:
+        with pytest.raises(RecordError, match=r"must be one of FINISHED, FAILED, KILLED \(got 'failed'\)"):
+            run.finish("failed")  # type: ignore[arg-type]
+        assert run.status == "RUNNING"
+    assert stored.status == run.status == "FINISHED"
+
+
 def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
     assert issubclass(RecordError, OvertError)
     assert issubclass(RecordError, TypeError)
