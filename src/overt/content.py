@@ -32,9 +32,12 @@ def table_bytes(data: Any, path: str) -> bytes:
     RecordError
         For what is no table, columns of different lengths, and another ending.
     """
-    data = _columns(data)
-    names = list(map(str, data.keys()))
-    columns = [[_without_secrets(cell, str(name)) for cell in data[name]] for name in data]
+    pairs = _columns(data)
+    names = [str(name) for name, _ in pairs]
+    try:
+        columns = [[_without_secrets(cell, str(name)) for cell in cells] for name, cells in pairs]
+    except TypeError as error:
+        raise RecordError(f"log_table: each column of `data` must be a sequence of cells ({error})") from error
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(f"{name}: {len(column)}" for name, column in zip(names, columns, strict=True))
         raise RecordError(f"log_table: the columns of `data` must be of equal length (got {lengths})")
@@ -76,13 +79,13 @@ def to_plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else describe(value)
 
 
-def _columns(data: Any) -> Any:
-    """``data`` by column; a row that has not one of them has None there."""
-    if hasattr(data, "keys"):
-        return data
+def _columns(data: Any) -> list[tuple[Any, Any]]:
+    """Name and cells of each column, of which a DataFrame may have two of one name; None where a row has no cell."""
+    if hasattr(data, "items") and hasattr(data, "keys"):
+        return list(data.items())
     if isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data):
         names = dict.fromkeys(chain.from_iterable(data))
-        return {name: [row.get(name) for row in data] for name in names}
+        return [(name, [row.get(name) for row in data]) for name in names]
     raise RecordError(
         "log_table: `data` must be a DataFrame, a mapping of columns or a list of rows that are mappings "
         f"(got {type(data).__name__})"
@@ -97,9 +100,8 @@ def _picture(image: Any) -> Any:
             "log_image: expected a PIL image or an array of numbers of shape (height, width[, 1, 3 or 4]) "
             f"(got {type(image).__name__} of {array.dtype} and shape {array.shape})"
         )
-    if array.dtype.kind == "f":
-        array = (array.clip(0, 1) * 255).round()
-    array = array.astype("uint8")
+    scale = 255 if array.dtype.kind in "bf" else 1
+    array = ((array * scale).clip(0, 255)).round().astype("uint8")
     squeezed = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return require("PIL.Image", extra="plots").fromarray(squeezed)
 

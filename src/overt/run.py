@@ -563,7 +563,10 @@ class Run:
         self._log_file("log_figure", path, figure_bytes(figure, path))
 
     def log_image(self, image: Any, path: str) -> None:
-        """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4])."""
+        """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4]).
+
+        An array has whole numbers from 0 to 255, or True and False or floats from 0 to 1; others count as the nearest.
+        """
         self._log_file("log_image", path, image_bytes(image, path))
 
     # -- what evaluations and models consist of ------------------------------------------------------------------------

@@ -485,6 +485,23 @@ def test_an_image_keeps_its_pixels(run: Run, stored: MemoryRun, shape: tuple[int
     assert np.array_equal(read, whole[..., 0] if shape[-1] == 1 else whole)
 
 
+@pytest.mark.parametrize(
+    ("image", "pixels"),
+    [
+        (np.array([[True, False]]), [[255, 0]]),
+        (np.array([[-5, 7, 300]]), [[0, 7, 255]]),
+        (np.array([[0, 1000]], dtype="uint16"), [[0, 255]]),
+        (np.array([[-0.5, 0.5, 2.0]]), [[0, 128, 255]]),
+    ],
+)
+def test_an_image_of_other_numbers_is_no_other_image(
+    run: Run, stored: MemoryRun, image: Any, pixels: list[list[int]]
+) -> None:
+    images = pytest.importorskip("PIL.Image")
+    run.log_image(image, "a.png")
+    assert np.asarray(images.open(io.BytesIO(stored.artifacts["a.png"]))).tolist() == pixels
+
+
 def test_a_pil_image_is_saved_in_the_format_of_its_ending(run: Run, stored: MemoryRun) -> None:
     images = pytest.importorskip("PIL.Image")
     run.log_image(images.new("RGB", (2, 2)), "a.jpg")
@@ -575,6 +592,17 @@ def test_a_status_that_is_none_is_refused_and_the_run_ends_as_it_would(run: Run,
 def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
     assert issubclass(RecordError, OvertError)
     assert issubclass(RecordError, TypeError)
+
+
+def test_two_columns_of_one_name_are_two_columns(run: Run, stored: MemoryRun) -> None:
+    pandas = pytest.importorskip("pandas")
+    run.log_table(pandas.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), "t.csv")
+    assert stored.artifacts["t.csv"] == b"a,a\n1,2\n3,4\n"
+
+
+def test_a_column_that_is_none_is_refused_by_name(run: Run) -> None:
+    with pytest.raises(RecordError, match="log_table: each column"):
+        run.log_table({"a": 1}, "t.csv")
 
 
 def test_secrets_in_tables_and_dicts_are_replaced_cell_by_cell_and_the_files_stay_whole() -> None:
