@@ -139,6 +139,8 @@ def start_run(
     >>> runs[0].metrics
     {'loss': 0.5}
     """
+    if not isinstance(tracker, Tracker | None):
+        raise ConfigurationError(f"`tracker` must be a Tracker (got {type(tracker).__name__}).")
     return (tracker or Tracker()).start_run(
         name, experiment=experiment, tags=tags, params=params, notes=notes, parent=parent, resume=resume
     )

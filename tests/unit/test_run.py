@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import overt
 from overt import clock
-from overt.errors import OvertError, RecordError
+from overt.errors import ConfigurationError, OvertError, RecordError
 from overt.models.files import ModelFiles
 from overt.records import Attempt
 from overt.run import Run
@@ -587,6 +587,33 @@ def test_a_status_that_is_none_is_refused_and_the_run_ends_as_it_would(run: Run,
             run.finish("failed")  # type: ignore[arg-type]
         assert run.status == "RUNNING"
     assert stored.status == run.status == "FINISHED"
+
+
+def test_what_a_call_cannot_take_is_said_by_it(run: Run, stored: MemoryRun) -> None:
+    for call, pairs in (
+        (run.log_metrics, [("a", 1)]),
+        (run.set_tags, None),
+        (lambda row: run.log_row(row, "a.csv"), [1]),
+    ):
+        with pytest.raises(RecordError, match="expected a mapping of names to values"):
+            call(pairs)  # type: ignore[operator]
+    with pytest.raises(RecordError, match=r"`text` must be a text \(got bytes\)"):
+        run.log_text(b"a", "a.txt")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"`tracker` must be a Tracker \(got str\)"):
+        overt.start_run(tracker="http://localhost:5000")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"`tags` must have texts .* \(got 1\)"):
+        overt.configure(tags={1: "a"})
+    assert stored.artifacts == stored.metrics == {}
+
+
+def test_a_path_may_be_a_path(run: Run, stored: MemoryRun, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    run.log_artifact(tmp_path / "a.txt", Path("kept"))
+    run.log_text("a", Path("texts/a.txt"))
+    run.log_dict({}, Path("a.json"))
+    run.log_table({"a": [1]}, Path("t.csv"))
+    run.log_row({"a": 1}, Path("rows.csv"))
+    assert sorted(stored.artifacts) == ["a.json", "kept/a.txt", "rows.csv", "t.csv", "texts/a.txt"]
 
 
 def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
