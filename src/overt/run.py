@@ -48,6 +48,7 @@ from overt.records import (
     Status,
     Tag,
 )
+from overt.settings import Settings
 from overt.stores.uri import light_path
 from overt.validation import (
     TRACEBACK_FILE,
@@ -123,6 +124,8 @@ class Run:
         Whether another process ends it.
     is_taken_over : bool
         Whether the process that started it is gone, and this one delivers what it adds.
+    place : Settings
+        Store and journal folder, where they are known here: those of the runs nested in it.
     is_told_by_callback : bool
         Whether a trainer's callback tells of what is trained here now: who watches the parts of it gives way.
     """
@@ -142,6 +145,7 @@ class Run:
         self.is_null = is_null
         self.hook_joined = False
         self.ends_when_waited_for = False
+        self.place = Settings()
         self._writer = writer
         self._link = link
         self._strict = strict

@@ -108,7 +108,8 @@ def start_run(
     notes : str, optional
         Markdown that MLflow's UI shows on the run's page.
     parent : Run or str, optional
-        Run, or its key, that this one is nested in: by default the current run.
+        Run, or its key, that this one is nested in: by default the current run. It goes to that run's store, unless
+        ``tracker`` names another.
     resume : Run, RunSummary or str, optional
         Go on with a run that has ended instead of starting one: the run, or its id, key or name in the store. It is
         running again, series go on behind their last step, and it ends anew.
@@ -253,7 +254,8 @@ def _start(
     is_light: bool = False,
 ) -> Run:
     given = Settings(experiment=experiment, system_metrics=system_metrics)
-    settings = resolve_settings(given, tracker.settings, configured())
+    place = parent.place if isinstance(parent, Run) else Settings()
+    settings = resolve_settings(given, tracker.settings, place, configured())
     parent_key = _parent_key(parent)
     experiment_id = experiment_id or settings.experiment_id
     if isinstance(parent, Run) and experiment is None:

@@ -148,6 +148,23 @@ def test_a_run_within_a_run_is_its_child_in_the_same_experiment(captured: list[M
     assert elsewhere.spec.parent_key == outer.key
 
 
+def test_a_run_within_a_run_goes_to_its_store_wherever_the_script_has_gone_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with overt.Tracker(store="jsonl:mine", delivery="manual").start_run() as outer:
+        monkeypatch.chdir("below")
+        manual = overt.Tracker(delivery="manual")
+        with manual.start_run() as inner, manual.start_run() as innermost:
+            pass
+        elsewhere = overt.start_run(tracker=overt.Tracker(store="jsonl:other", delivery="manual"))
+    assert outer.spec.store == inner.spec.store == innermost.spec.store == f"jsonl:{tmp_path}/mine"
+    assert elsewhere.spec.store == f"jsonl:{tmp_path}/below/other"
+    assert len(list((tmp_path / ".overt" / "runs").iterdir())) == 4
+    assert not (tmp_path / "below" / ".overt").exists()
+
+
 def test_a_parent_may_be_a_run_or_its_key(captured: list[MemoryRun]) -> None:
     parent = overt.start_run()
     assert overt.start_run(parent=parent).spec.parent_key == parent.key
