@@ -67,6 +67,9 @@ T = TypeVar("T")
 GOES_ON = "Training goes on without it"
 """What ends a warning about something that was not recorded."""
 
+KEPT_NOWHERE = "is kept nowhere: tracking is switched off, or another rank records"
+"""Why a null run has nothing to give."""
+
 
 class Delivered(Protocol):
     """Where a run is in its store."""
@@ -222,6 +225,8 @@ class Run:
             When the store does not answer.
         """
         run_id = self._read_own().run_id
+        if self.is_null:
+            raise StoreUnavailable(f"run {self.name} {KEPT_NOWHERE}, so no store has an id for it")
         if run_id is None:
             raise StoreUnavailable(f"run {self.name} has not been given an id by its store yet")
         return run_id
@@ -238,6 +243,8 @@ class Run:
             When the run has no model.
         """
         models = self._read_own().models
+        if self.is_null:
+            raise LookupError(f"run {self.name} {KEPT_NOWHERE}, and so is no model of it")
         if not models and self.is_inherited:
             raise LookupError(f"run {self.name} was recorded by another process, which knows its model: overt show")
         if not models:

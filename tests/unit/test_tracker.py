@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import overt
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, StoreUnavailable
 from overt.records import ROWS_TAG
 from overt.stores.memory import MemoryRun, MemoryStore
 from overt.tracker import Tracker, open_for_hook
@@ -105,6 +105,15 @@ def watched(enable: str, tmp_path: Path, **variables: str) -> dict[str, Any]:
 
 
 NOTHING = {"seen": [], "threads": ["MainThread"], "files": [], "said": ""}
+
+
+def test_a_null_run_that_is_asked_for_its_store_says_that_it_is_kept_nowhere() -> None:
+    with Tracker(enabled=False).start_run("null") as run:
+        pass
+    with pytest.raises(StoreUnavailable, match="run null is kept nowhere: tracking is switched off, or another rank"):
+        _ = run.id
+    with pytest.raises(LookupError, match="run null is kept nowhere"):
+        _ = run.model_uri
 
 
 @pytest.mark.parametrize("how", ["OVERT_DISABLED", "configure", "RANK", "SLURM_PROCID"])
