@@ -13,14 +13,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from overt.capture.params import describe
-from overt.capture.secrets import is_secret_name, redact_value
+from overt.capture.secrets import is_secret_name, redact, redact_value
 from overt.errors import RecordError
 from overt.optional import require
 
 
 def json_bytes(content: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """``content`` as JSON without secrets; what JSON cannot say is described in words."""
-    text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=describe)
+    text = json.dumps(_without_secrets(content), indent=2, ensure_ascii=False, default=to_plain)
     return text.encode("utf-8", "replace")
 
 
@@ -32,9 +32,12 @@ def table_bytes(data: Any, path: str) -> bytes:
     RecordError
         For what is no table, columns of different lengths, and another ending.
     """
-    data = _columns(data)
-    names = list(map(str, data.keys()))
-    columns = [[_without_secrets(cell, str(name)) for cell in data[name]] for name in data]
+    pairs = _columns(data)
+    names = [str(name) for name, _ in pairs]
+    try:
+        columns = [[_without_secrets(cell, str(name)) for cell in cells] for name, cells in pairs]
+    except TypeError as error:
+        raise RecordError(f"log_table: each column of `data` must be a sequence of cells ({error})") from error
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(f"{name}: {len(column)}" for name, column in zip(names, columns, strict=True))
         raise RecordError(f"log_table: the columns of `data` must be of equal length (got {lengths})")
@@ -76,13 +79,13 @@ def to_plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else describe(value)
 
 
-def _columns(data: Any) -> Any:
-    """``data`` by column; a row that has not one of them has None there."""
-    if hasattr(data, "keys"):
-        return data
+def _columns(data: Any) -> list[tuple[Any, Any]]:
+    """Name and cells of each column, of which a DataFrame may have two of one name; None where a row has no cell."""
+    if hasattr(data, "items") and hasattr(data, "keys"):
+        return list(data.items())
     if isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data):
         names = dict.fromkeys(chain.from_iterable(data))
-        return {name: [row.get(name) for row in data] for name in names}
+        return [(name, [row.get(name) for row in data]) for name in names]
     raise RecordError(
         "log_table: `data` must be a DataFrame, a mapping of columns or a list of rows that are mappings "
         f"(got {type(data).__name__})"
@@ -97,9 +100,8 @@ def _picture(image: Any) -> Any:
             "log_image: expected a PIL image or an array of numbers of shape (height, width[, 1, 3 or 4]) "
             f"(got {type(image).__name__} of {array.dtype} and shape {array.shape})"
         )
-    if array.dtype.kind == "f":
-        array = (array.clip(0, 1) * 255).round()
-    array = array.astype("uint8")
+    scale = 255 if array.dtype.kind in "bf" else 1
+    array = ((array * scale).clip(0, 255)).round().astype("uint8")
     squeezed = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return require("PIL.Image", extra="plots").fromarray(squeezed)
 
@@ -111,7 +113,8 @@ def _ending(path: str) -> str:
 def _without_secrets(value: Any, name: str = "") -> Any:
     """``value`` with secrets replaced, texts by their shape and everything under a name that says secret."""
     if isinstance(value, Mapping):
-        return {key: _without_secrets(item, str(key)) for key, item in value.items()}
+        inner = name if is_secret_name(name) else None
+        return {_key(key): _without_secrets(item, inner or str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(item, name) for item in value]
     if isinstance(value, str):
@@ -119,3 +122,8 @@ def _without_secrets(value: Any, name: str = "") -> Any:
     if value is None or isinstance(value, bool) or not is_secret_name(name):
         return value
     return redact_value(name, describe(value))
+
+
+def _key(key: Any) -> Any:
+    """A key as JSON takes it, which knows neither numpy's numbers nor tuples."""
+    return key if isinstance(key, int | float | None) else redact(describe(key))

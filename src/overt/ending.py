@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 
 from overt import clock
 from overt.delivery.dispatch import dispatch, sync_command
@@ -108,15 +109,20 @@ def _at_exit() -> None:
         except Exception as trouble:  # noqa: BLE001 - under on_error="raise": the other runs are to end all the same
             say(f"run {run.name} could not be ended in full ({trouble})")
     settings = resolve_settings(configured())
-    first_s = min(2.0, settings.drain_timeout_s)
-    if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
-        if not is_quiet() and dispatch().deliveries.undelivered():
-            say("delivering what is left …")
-        dispatch().wait(None, timeout_s=None, patience_s=settings.drain_timeout_s - first_s)
+    with suppress(KeyboardInterrupt):  # who ends the wait is told what is left, as after it
+        _wait_at_exit(settings.drain_timeout_s)
     undelivered = dispatch().deliveries.undelivered()
     if undelivered and settings.drain_timeout_s > 0:
         base = undelivered[0].parent.parent
         say(f"{len(undelivered)} run(s) not delivered yet, kept in {base}. To deliver: {sync_command(base)}")
+
+
+def _wait_at_exit(drain_timeout_s: float) -> None:
+    first_s = min(2.0, drain_timeout_s)
+    if first_s > 0 and not dispatch().wait(None, timeout_s=first_s, patience_s=first_s):
+        if not is_quiet() and dispatch().deliveries.undelivered():
+            say("delivering what is left …")
+        dispatch().wait(None, timeout_s=None, patience_s=drain_timeout_s - first_s)
 
 
 def _in_forked_child() -> None:

@@ -26,7 +26,7 @@ from overt.process import is_main_rank, launch, usable_base
 from overt.records import FIRST_ATTEMPT, ROWS_TAG, Attempt, RunEnd, RunSpec
 from overt.run import GOES_ON, Run, find_run
 from overt.say import say, users_line
-from overt.settings import Resolved, configured, is_quiet, resolve_settings
+from overt.settings import Resolved, Settings, configured, is_quiet, resolve_settings
 from overt.stores.uri import check_installed, check_writable, public_name
 
 
@@ -106,6 +106,7 @@ def open_run(
     strict = settings.on_error == "raise"
     rebuild = (_rebuild, (spec, route.folder, strict, attempt))
     run = Run(spec, writer, link=link, strict=strict, rebuild=rebuild, top_steps=top_steps)
+    run.place = Settings(store=settings.store, directory=route.folder.parent.parent)
     remember(run)
     run.set_tag("overt.version", own_version())
     if settings.delivery == "manual" and not is_light:  # else whoever delivers it has looked

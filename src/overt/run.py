@@ -17,7 +17,7 @@ from contextvars import ContextVar, Token
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from overt import clock
 from overt.capture.params import describe, flatten
@@ -48,9 +48,11 @@ from overt.records import (
     Status,
     Tag,
 )
+from overt.settings import Settings
 from overt.stores.uri import light_path
 from overt.validation import (
     TRACEBACK_FILE,
+    given_pairs,
     recorded_cell,
     recorded_dataset,
     recorded_name,
@@ -64,6 +66,9 @@ T = TypeVar("T")
 
 GOES_ON = "Training goes on without it"
 """What ends a warning about something that was not recorded."""
+
+KEPT_NOWHERE = "is kept nowhere: tracking is switched off, or another rank records"
+"""Why a null run has nothing to give."""
 
 
 class Delivered(Protocol):
@@ -122,6 +127,8 @@ class Run:
         Whether another process ends it.
     is_taken_over : bool
         Whether the process that started it is gone, and this one delivers what it adds.
+    place : Settings
+        Store and journal folder, where they are known here: those of the runs nested in it.
     is_told_by_callback : bool
         Whether a trainer's callback tells of what is trained here now: who watches the parts of it gives way.
     """
@@ -141,6 +148,7 @@ class Run:
         self.is_null = is_null
         self.hook_joined = False
         self.ends_when_waited_for = False
+        self.place = Settings()
         self._writer = writer
         self._link = link
         self._strict = strict
@@ -217,6 +225,8 @@ class Run:
             When the store does not answer.
         """
         run_id = self._read_own().run_id
+        if self.is_null:
+            raise StoreUnavailable(f"run {self.name} {KEPT_NOWHERE}, so no store has an id for it")
         if run_id is None:
             raise StoreUnavailable(f"run {self.name} has not been given an id by its store yet")
         return run_id
@@ -233,6 +243,8 @@ class Run:
             When the run has no model.
         """
         models = self._read_own().models
+        if self.is_null:
+            raise LookupError(f"run {self.name} {KEPT_NOWHERE}, and so is no model of it")
         if not models and self.is_inherited:
             raise LookupError(f"run {self.name} was recorded by another process, which knows its model: overt show")
         if not models:
@@ -338,7 +350,7 @@ class Run:
     ) -> None:
         """Record several values at one step, or none if one of them cannot be; see :meth:`log_metric`."""
         numbers: dict[str, float] = {}
-        for name, value in metrics.items():
+        for name, value in given_pairs("log_metrics", metrics):
             if type(name) is not str or not name:
                 recorded_name("log_metric", name)
             numbers[name] = value if type(value) is float or is_tensor(value) else to_number(name, value)
@@ -395,7 +407,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set several labels."""
-        for name, value in tags.items():
+        for name, value in given_pairs("set_tags", tags):
             self.set_tag(name, value)
 
     # -- loops ---------------------------------------------------------------------------------------------------------
@@ -468,7 +480,7 @@ class Run:
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def log_artifact(self, path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+    def log_artifact(self, path: str | os.PathLike[str], artifact_path: str | os.PathLike[str] | None = None) -> None:
         """Record a file, or a folder with all that is in it, as it is now.
 
         Parameters
@@ -494,26 +506,28 @@ class Run:
             files = {source.name: source}
         else:
             raise FileNotFoundError(f"log_artifact: no file or folder at {source}")
-        prefix = f"{artifact_path.strip('/')}/" if artifact_path else ""
+        prefix = f"{os.fspath(artifact_path).strip('/')}/" if artifact_path else ""
         targets = {recorded_path("log_artifact", prefix + name): file for name, file in sorted(files.items())}
         for target, file in targets.items():
             blob = self._kept(target, lambda file=file: self._writer.store_file(file))  # type: ignore[misc]
             if blob is not None:
                 self._record(Artifact(target, blob))
 
-    def log_bytes(self, data: bytes, path: str) -> None:
+    def log_bytes(self, data: bytes, path: str | os.PathLike[str]) -> None:
         """Record ``data`` as the file ``path``, unchanged."""
-        self._log_file("log_bytes", path, data)
+        self._log_file("log_bytes", path, lambda _: data)
 
-    def log_text(self, text: str, path: str) -> None:
+    def log_text(self, text: str, path: str | os.PathLike[str]) -> None:
         """Record ``text`` as the file ``path``; secrets in it are replaced by ``[redacted]``."""
-        self._log_file("log_text", path, redact(text).encode("utf-8", "replace"))
+        if not isinstance(text, str):
+            raise RecordError(f"log_text: `text` must be a text (got {type(text).__name__}); log_bytes takes bytes")
+        self._log_file("log_text", path, lambda _: redact(text).encode("utf-8", "replace"))
 
-    def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str) -> None:
+    def log_dict(self, content: Mapping[str, Any] | Sequence[Any], path: str | os.PathLike[str]) -> None:
         """Record ``content`` as JSON in the file ``path``; what JSON cannot say is described in words."""
-        self._log_file("log_dict", path, json_bytes(content))
+        self._log_file("log_dict", path, lambda _: json_bytes(content))
 
-    def log_table(self, data: Any, path: str) -> None:
+    def log_table(self, data: Any, path: str | os.PathLike[str]) -> None:
         """Record a table as the file ``path``, ending in ``.csv`` or ``.json``.
 
         Parameters
@@ -524,9 +538,9 @@ class Run:
             Its ending chooses the format: CSV with a head line, or JSON as ``{"columns": …, "data": …}``, the form
             that MLflow's table view reads.
         """
-        self._log_file("log_table", path, table_bytes(data, path))
+        self._log_file("log_table", path, lambda target: table_bytes(data, target))
 
-    def log_row(self, row: Mapping[str, object], path: str) -> None:
+    def log_row(self, row: Mapping[str, object], path: str | os.PathLike[str]) -> None:
         """Add one row to the table in the file ``path``: from any thread and process that shares the run.
 
         The file has a column for each name that any row has, and its rows in the order of their time.
@@ -555,16 +569,21 @@ class Run:
             raise RecordError(f"log_row: run {self.name} has ended, and with it the table {path}")
         if (attempt := self._writer.attempt.number) > 1:  # the rows of earlier ones may be delivered and gone
             path = f"{path.removesuffix('.csv')}.attempt-{attempt}.csv"
-        cells = {recorded_name("log_row", name): recorded_cell(name, value) for name, value in row.items()}
+        cells = {
+            recorded_name("log_row", name): recorded_cell(name, value) for name, value in given_pairs("log_row", row)
+        }
         self._record(Row(path, cells, clock.now_ms()))
 
-    def log_figure(self, figure: Any, path: str) -> None:
+    def log_figure(self, figure: Any, path: str | os.PathLike[str]) -> None:
         """Record a matplotlib figure (any format it saves) or a plotly figure (``.html``) as the file ``path``."""
-        self._log_file("log_figure", path, figure_bytes(figure, path))
+        self._log_file("log_figure", path, lambda target: figure_bytes(figure, target))
 
-    def log_image(self, image: Any, path: str) -> None:
-        """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4])."""
-        self._log_file("log_image", path, image_bytes(image, path))
+    def log_image(self, image: Any, path: str | os.PathLike[str]) -> None:
+        """Record an image as the file ``path``: a PIL image, or an array of shape (height, width[, 1, 3 or 4]).
+
+        An array has whole numbers from 0 to 255, or True and False or floats from 0 to 1; others count as the nearest.
+        """
+        self._log_file("log_image", path, lambda target: image_bytes(image, target))
 
     # -- what evaluations and models consist of ------------------------------------------------------------------------
 
@@ -734,7 +753,14 @@ class Run:
             How it ended.
         error : BaseException, optional
             What ended it: its type, message and traceback are recorded.
+
+        Raises
+        ------
+        RecordError
+            For another status; the run goes on.
         """
+        if status not in (endings := get_args(EndStatus)):
+            raise RecordError(f"finish: `status` must be one of {', '.join(endings)} (got {status!r})")
         if self.is_inherited:
             self.flush()
             self._writer.close()
@@ -869,9 +895,10 @@ class Run:
         if self._strict and lost:
             raise JournalError(f"{lost} record(s) of run {self.name} could not be written")
 
-    def _log_file(self, call: str, path: str, content: bytes) -> None:
-        """Record ``content`` as the file ``path`` that ``call`` was given."""
+    def _log_file(self, call: str, path: str | os.PathLike[str], make: Callable[[str], bytes]) -> None:
+        """Record what ``make`` makes of the path as the file ``path`` that ``call`` was given."""
         target = recorded_path(call, path)
+        content = make(target)
         blob = self._kept(target, lambda: self._writer.store_bytes(content))
         if blob is not None:
             self._record(Artifact(target, blob))

@@ -57,6 +57,8 @@ class Settings:
             )
         if not isinstance(self.tags, Mapping):
             raise ConfigurationError(f"`tags` must map names to values (got {type(self.tags).__name__}).")
+        if wrong := [name for name in self.tags if not isinstance(name, str) or not name]:
+            raise ConfigurationError(f"`tags` must have texts that are not empty as names (got {wrong[0]!r}).")
         wait_s = self.drain_timeout_s
         if wait_s is not None and not (isinstance(wait_s, int | float) and wait_s >= 0):
             raise ConfigurationError(f"`drain_timeout_s` must be a number of seconds (got {wait_s!r}).")

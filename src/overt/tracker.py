@@ -108,7 +108,8 @@ def start_run(
     notes : str, optional
         Markdown that MLflow's UI shows on the run's page.
     parent : Run or str, optional
-        Run, or its key, that this one is nested in: by default the current run.
+        Run, or its key, that this one is nested in: by default the current run. It goes to that run's store, unless
+        ``tracker`` names another.
     resume : Run, RunSummary or str, optional
         Go on with a run that has ended instead of starting one: the run, or its id, key or name in the store. It is
         running again, series go on behind their last step, and it ends anew.
@@ -139,6 +140,8 @@ def start_run(
     >>> runs[0].metrics
     {'loss': 0.5}
     """
+    if not isinstance(tracker, Tracker | None):
+        raise ConfigurationError(f"`tracker` must be a Tracker (got {type(tracker).__name__}).")
     return (tracker or Tracker()).start_run(
         name, experiment=experiment, tags=tags, params=params, notes=notes, parent=parent, resume=resume
     )
@@ -251,7 +254,8 @@ def _start(
     is_light: bool = False,
 ) -> Run:
     given = Settings(experiment=experiment, system_metrics=system_metrics)
-    settings = resolve_settings(given, tracker.settings, configured())
+    place = parent.place if isinstance(parent, Run) else Settings()
+    settings = resolve_settings(given, tracker.settings, place, configured())
     parent_key = _parent_key(parent)
     experiment_id = experiment_id or settings.experiment_id
     if isinstance(parent, Run) and experiment is None:

@@ -5,13 +5,17 @@ Names and paths come out without secrets and without what UTF-8 cannot hold, sin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import TypeVar
 
 from overt.capture.params import describe
 from overt.capture.secrets import redact, redact_value
 from overt.errors import ConfigurationError, RecordError
 from overt.journal.codec import MOST_WHOLE, is_safe_path
 from overt.records import Cell
+
+T = TypeVar("T")
 
 OWN_FOLDER = "overt"
 """Of a run's artifacts, what overt itself captures: code, packages, environment."""
@@ -41,6 +45,7 @@ def recorded_dataset(dataset: object) -> str:
 
 def recorded_path(call: str, path: object) -> str:
     """``path`` of a file among the run's artifacts."""
+    path = path.as_posix() if isinstance(path, PurePath) else path
     path = without_surrogates(redact(path)) if isinstance(path, str) else path
     if not isinstance(path, str) or not is_safe_path(path):
         raise RecordError(
@@ -61,6 +66,13 @@ def recorded_cell(name: str, value: object) -> Cell:
     text = redact_value(name, describe(plain))
     is_plain = plain is None or isinstance(plain, bool | float) or (isinstance(plain, int) and abs(plain) <= MOST_WHOLE)
     return plain if is_plain and text == describe(plain) else without_surrogates(text)  # type: ignore[return-value]
+
+
+def given_pairs(call: str, pairs: Mapping[str, T]) -> Iterable[tuple[str, T]]:
+    """Names and values that ``call`` was given at once."""
+    if not isinstance(pairs, Mapping):
+        raise RecordError(f"{call}: expected a mapping of names to values (got {type(pairs).__name__})")
+    return pairs.items()
 
 
 def to_number(name: str, value: object) -> float:

@@ -32,6 +32,21 @@ class MlflowContract(StoreContract):
     def read(self, store: MlflowStore, run_id: str) -> StoredRun:
         return read_run(store._client, run_id)
 
+    def test_files_whose_names_mlflow_would_cut_or_decode_arrive_each_on_its_own(
+        self, store: MlflowStore, tmp_path: Path
+    ) -> None:
+        names = [" a.txt", "a#1.txt", "a?2.txt", "a%41.txt", "aA.txt", "sub/a#1", "sub/a#2"]
+        (tmp_path / "sub").mkdir()
+        for name in names:
+            (tmp_path / name).write_text(name)
+        run_id = store.create_run(RunSpec(clock.new_key(), "a run", "Default", 1_700_000_000_000))
+        store.log_artifacts(run_id, tmp_path)
+        read = self.read(store, run_id).artifacts
+        assert {from_mlflow(path): content.decode() for path, content in read.items()} == {name: name for name in names}
+        (tmp_path / ("#" * 250)).touch()
+        with pytest.raises(StoreRejected, match="too long a name"):
+            store.log_artifacts(run_id, tmp_path)
+
     def test_files_of_the_users_own_stay_where_long_values_are_kept_whole(
         self, store: MlflowStore, tmp_path: Path
     ) -> None:

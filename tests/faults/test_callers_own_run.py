@@ -211,3 +211,26 @@ assert overt.wait(60)
     assert (ended.code, ended.warnings) == (0, [])
     found = database.rows("SELECT r.name, e.name FROM runs r JOIN experiments e USING (experiment_id) ORDER BY 1")
     assert found == [("alone", "mine"), ("elsewhere", "argument")]
+
+
+@pytest.mark.parametrize("delivery", ["process", "inline"])
+def test_whoever_waits_after_the_callers_run_has_ended_finds_the_params_there(
+    delivery: str, database: Database, base: Path
+) -> None:
+    ended = run_python(
+        HEAD
+        + """
+from overt import configure, wait
+configure(delivery=sys.argv[1])
+for number in range(3):
+    with mlflow.start_run() as mine:
+        with open_for_hook("hook").ending() as run:
+            run.log_params({"depth": number})
+        assert wait(), "what is held back for the caller is waited for in the caller's run"
+        assert "depth" not in mlflow.get_run(mine.info.run_id).data.params
+    assert wait()
+    assert mlflow.get_run(mine.info.run_id).data.params["depth"] == str(number)
+""",
+        delivery,
+    )
+    assert ended.code == 0, ended.err

@@ -193,6 +193,23 @@ def test_a_short_script_waits_no_longer_than_it_was_told_for_a_server_that_says_
     all_is_there(Database(sqlite_uri), ended.out.split()[0])
 
 
+def test_who_ends_the_wait_at_the_end_is_told_what_is_left(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+import os, signal, threading, time
+import overt
+with overt.start_run("mine"):
+    pass
+threading.Thread(target=lambda: (time.sleep(3), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+"""
+    with silent_server() as uri:
+        monkeypatch.setenv("OVERT_STORE", uri)
+        ended = run_python(script)
+    left = f"overt: 1 run(s) not delivered yet, kept in {base}. To deliver: overt sync {base}\n"
+    assert (ended.code, ended.err) == (0, left)
+    for courier in couriers_of(base):
+        kill(courier)
+
+
 def test_a_short_script_does_not_wait_where_it_was_told_not_to(
     base: Path, sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ def recorded(report: Report, figure: object, image: object) -> None:
         run.log_artifact("a.txt")
         run.log_artifact(Path("a"), "folder")
         run.log_bytes(b"", "a.bin")
-        run.log_text("a", "a.txt")
+        run.log_text("a", Path("a.txt"))
         run.log_dict({"a": [1]}, "a.json")
         run.log_dict([1, 2], "a.json")
         run.log_table({"a": [1]}, "a.csv")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import overt
 from overt import clock
-from overt.errors import OvertError, RecordError
+from overt.errors import ConfigurationError, OvertError, RecordError
 from overt.models.files import ModelFiles
 from overt.records import Attempt
 from overt.run import Run
@@ -349,6 +349,9 @@ def test_a_dict_is_json_and_what_json_cannot_say_is_described(run: Run, stored: 
     run.log_dict({"값": [1, None], "array": np.arange(2), "of": Config}, "a.json")
     content = json.loads(stored.artifacts["a.json"])
     assert content["값"] == [1, None]
+    counts = {np.int64(3): np.int64(5), ("a", 1): np.float32(0.5), None: 1, 2: 2}
+    run.log_dict(counts, "counts.json")
+    assert json.loads(stored.artifacts["counts.json"]) == {"3": 5, "('a', 1)": 0.5, "null": 1, "2": 2}
     assert isinstance(content["array"], str)
     assert "값" in stored.artifacts["a.json"].decode()
 
@@ -482,6 +485,23 @@ def test_an_image_keeps_its_pixels(run: Run, stored: MemoryRun, shape: tuple[int
     assert np.array_equal(read, whole[..., 0] if shape[-1] == 1 else whole)
 
 
+@pytest.mark.parametrize(
+    ("image", "pixels"),
+    [
+        (np.array([[True, False]]), [[255, 0]]),
+        (np.array([[-5, 7, 300]]), [[0, 7, 255]]),
+        (np.array([[0, 1000]], dtype="uint16"), [[0, 255]]),
+        (np.array([[-0.5, 0.5, 2.0]]), [[0, 128, 255]]),
+    ],
+)
+def test_an_image_of_other_numbers_is_no_other_image(
+    run: Run, stored: MemoryRun, image: Any, pixels: list[list[int]]
+) -> None:
+    images = pytest.importorskip("PIL.Image")
+    run.log_image(image, "a.png")
+    assert np.asarray(images.open(io.BytesIO(stored.artifacts["a.png"]))).tolist() == pixels
+
+
 def test_a_pil_image_is_saved_in_the_format_of_its_ending(run: Run, stored: MemoryRun) -> None:
     images = pytest.importorskip("PIL.Image")
     run.log_image(images.new("RGB", (2, 2)), "a.jpg")
@@ -561,9 +581,55 @@ def test_a_run_without_a_model_says_so(run: Run) -> None:
         _ = run.model_uri
 
 
+def test_a_status_that_is_none_is_refused_and_the_run_ends_as_it_would(run: Run, stored: MemoryRun) -> None:
+    with run:
+        with pytest.raises(RecordError, match=r"must be one of FINISHED, FAILED, KILLED \(got 'failed'\)"):
+            run.finish("failed")  # type: ignore[arg-type]
+        assert run.status == "RUNNING"
+    assert stored.status == run.status == "FINISHED"
+
+
+def test_what_a_call_cannot_take_is_said_by_it(run: Run, stored: MemoryRun) -> None:
+    for call, pairs in (
+        (run.log_metrics, [("a", 1)]),
+        (run.set_tags, None),
+        (lambda row: run.log_row(row, "a.csv"), [1]),
+    ):
+        with pytest.raises(RecordError, match="expected a mapping of names to values"):
+            call(pairs)  # type: ignore[operator]
+    with pytest.raises(RecordError, match=r"`text` must be a text \(got bytes\)"):
+        run.log_text(b"a", "a.txt")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"`tracker` must be a Tracker \(got str\)"):
+        overt.start_run(tracker="http://localhost:5000")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"`tags` must have texts .* \(got 1\)"):
+        overt.configure(tags={1: "a"})
+    assert stored.artifacts == stored.metrics == {}
+
+
+def test_a_path_may_be_a_path(run: Run, stored: MemoryRun, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    run.log_artifact(tmp_path / "a.txt", Path("kept"))
+    run.log_text("a", Path("texts/a.txt"))
+    run.log_dict({}, Path("a.json"))
+    run.log_table({"a": [1]}, Path("t.csv"))
+    run.log_row({"a": 1}, Path("rows.csv"))
+    assert sorted(stored.artifacts) == ["a.json", "kept/a.txt", "rows.csv", "t.csv", "texts/a.txt"]
+
+
 def test_every_error_of_the_users_is_one_of_ours_and_a_builtin() -> None:
     assert issubclass(RecordError, OvertError)
     assert issubclass(RecordError, TypeError)
+
+
+def test_two_columns_of_one_name_are_two_columns(run: Run, stored: MemoryRun) -> None:
+    pandas = pytest.importorskip("pandas")
+    run.log_table(pandas.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), "t.csv")
+    assert stored.artifacts["t.csv"] == b"a,a\n1,2\n3,4\n"
+
+
+def test_a_column_that_is_none_is_refused_by_name(run: Run) -> None:
+    with pytest.raises(RecordError, match="log_table: each column"):
+        run.log_table({"a": 1}, "t.csv")
 
 
 def test_secrets_in_tables_and_dicts_are_replaced_cell_by_cell_and_the_files_stay_whole() -> None:
@@ -572,10 +638,15 @@ def test_secrets_in_tables_and_dicts_are_replaced_cell_by_cell_and_the_files_sta
         run.log_table(table, "t.json")
         run.log_table(table, "t.csv")
         run.log_dict({"db": {"password": "hunter2secret"}, "rows": [1, "two"]}, "d.json")
+        nested = {"secrets": {"db": {"value": "hunter2secret"}, "all": [{"x": "hunter2secret"}], "on": True}}
+        run.log_dict(nested, "nested.json")
+        run.log_table([{"config": nested}], "nested.csv")
+        run.log_dict({"postgresql://me:hunter2secret@host/db": 1}, "key.json")
     files = runs[0].artifacts
     assert not any(b"hunter2secret" in content for content in files.values())
     assert json.loads(files["t.json"])["data"] == [["[redacted]", 1], ["[redacted]", 2]]
     assert json.loads(files["d.json"]) == {"db": {"password": "[redacted]"}, "rows": [1, "two"]}
+    assert json.loads(files["nested.json"])["secrets"]["on"] is True
 
 
 def test_the_first_value_of_a_param_is_the_one_that_counts_here_as_in_the_store() -> None:

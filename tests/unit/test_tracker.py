@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import overt
-from overt.errors import ConfigurationError
+from overt.errors import ConfigurationError, StoreUnavailable
 from overt.records import ROWS_TAG
 from overt.stores.memory import MemoryRun, MemoryStore
 from overt.tracker import Tracker, open_for_hook
@@ -107,6 +107,15 @@ def watched(enable: str, tmp_path: Path, **variables: str) -> dict[str, Any]:
 NOTHING = {"seen": [], "threads": ["MainThread"], "files": [], "said": ""}
 
 
+def test_a_null_run_that_is_asked_for_its_store_says_that_it_is_kept_nowhere() -> None:
+    with Tracker(enabled=False).start_run("null") as run:
+        pass
+    with pytest.raises(StoreUnavailable, match="run null is kept nowhere: tracking is switched off, or another rank"):
+        _ = run.id
+    with pytest.raises(LookupError, match="run null is kept nowhere"):
+        _ = run.model_uri
+
+
 @pytest.mark.parametrize("how", ["OVERT_DISABLED", "configure", "RANK", "SLURM_PROCID"])
 def test_a_null_run_makes_no_file_no_thread_no_process_and_no_socket(tmp_path: Path, how: str) -> None:
     enable = "overt.configure(enabled=False)" if how == "configure" else ""
@@ -146,6 +155,23 @@ def test_a_run_within_a_run_is_its_child_in_the_same_experiment(captured: list[M
     assert overt.start_run().spec.parent_key is None
     assert [run.experiment for run in captured[:3]] == ["mine", "mine", "other"]
     assert elsewhere.spec.parent_key == outer.key
+
+
+def test_a_run_within_a_run_goes_to_its_store_wherever_the_script_has_gone_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with overt.Tracker(store="jsonl:mine", delivery="manual").start_run() as outer:
+        monkeypatch.chdir("below")
+        manual = overt.Tracker(delivery="manual")
+        with manual.start_run() as inner, manual.start_run() as innermost:
+            pass
+        elsewhere = overt.start_run(tracker=overt.Tracker(store="jsonl:other", delivery="manual"))
+    assert outer.spec.store == inner.spec.store == innermost.spec.store == f"jsonl:{tmp_path}/mine"
+    assert elsewhere.spec.store == f"jsonl:{tmp_path}/below/other"
+    assert len(list((tmp_path / ".overt" / "runs").iterdir())) == 4
+    assert not (tmp_path / "below" / ".overt").exists()
 
 
 def test_a_parent_may_be_a_run_or_its_key(captured: list[MemoryRun]) -> None:

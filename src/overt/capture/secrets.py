@@ -216,6 +216,10 @@ _CODE = re.compile(
 )
 
 
+_TOKEN = re.compile(r"\"(?:[^\"\\\n]|\\.)*+\"|'(?:[^'\\\n]|\\.)*+'|[(\[{)\]}]")
+_COLON = re.compile(r"[ \t]*+:")
+
+
 _JOINED = re.compile(r"[ \t]{0,32}+(?:\+[ \t]{0,32}+)?")
 _JOINED_BELOW = re.compile(r"[ \t]{0,32}+(?:\n[+ -]?[ \t]*+)?(?:\+[ \t]{0,32}+)?")
 
@@ -224,7 +228,7 @@ def _redact_assignments(text: str) -> str:
     # Not re.sub: an assignment that is no secret may hold one (note: "password=…"), so the search resumes at its value.
     pieces: list[str] = []
     done = position = 0
-    python = _Python(text)
+    python, brackets = _Python(text), _Brackets(text)
     while assigned := _ASSIGNED.search(text, position):
         position = assigned.end("name")
         if not is_secret_name(assigned["name"]):
@@ -232,13 +236,49 @@ def _redact_assignments(text: str) -> str:
         value = _VALUE.match(text, assigned.end())
         hidden = _secret_span(value, assigned) if value else None
         if value and hidden and value["bare"]:
-            hidden = python.narrowed(hidden, assigned)
+            for start, end in brackets.texts_over_lines(hidden[0]):
+                pieces += (text[done:start], REDACTED)
+                done = position = end
+            whole = python.narrowed(hidden, assigned) if done < hidden[0] else None
+            hidden = whole and (whole[0], max(whole[1], brackets.closing_on_line(whole[0])))
         while hidden is not None:
             pieces += (text[done : hidden[0]], REDACTED)
             done = position = hidden[1]
             value = _next_part(value, assigned) if value else None
             hidden = _secret_span(value, assigned) if value else None
     return "".join((*pieces, text[done:]))
+
+
+class _Brackets:
+    """The brackets of a list or mapping that is a secret's value, so that everything in them is one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._unclosed_left = 10  # each was looked for up to the text's end: more would take quadratic time
+
+    def closing_on_line(self, start: int) -> int:
+        """Where the bracket at ``start`` is closed; ``start`` if that is no bracket, or closed on another line."""
+        end = self._closing(start)
+        return start if "\n" in self._text[start:end] else end
+
+    def texts_over_lines(self, start: int) -> list[tuple[int, int]]:
+        """The quoted texts in brackets that go over several lines, which a diff needs all of; none for others."""
+        end = self._closing(start)
+        if "\n" not in self._text[start:end]:
+            return []
+        tokens = _TOKEN.finditer(self._text, start, end)
+        return [(t.start() + 1, t.end() - 1) for t in tokens if len(t[0]) > 2 and not _COLON.match(self._text, t.end())]
+
+    def _closing(self, start: int) -> int:
+        if self._text[start] not in "([{" or not self._unclosed_left:
+            return start
+        depth = 0
+        for token in _TOKEN.finditer(self._text, start):
+            depth += 1 if token[0] in "([{" else -1 if token[0] in ")]}" else 0
+            if depth == 0:
+                return token.end()
+        self._unclosed_left -= 1
+        return start
 
 
 def _next_part(value: re.Match[str], assigned: re.Match[str]) -> re.Match[str] | None:

@@ -85,6 +85,7 @@ class Courier:
         self._last_success = time.monotonic()
         self._sampling: Sampling | None = None
         self._is_awaited = False
+        self._n_hurries = self._n_hurries_heeded = 0
         self._lacked_before_s = 0.0
         self._gives_way = is_to_give_way
         self._spoke_at = 0.0
@@ -152,6 +153,7 @@ class Courier:
         elif isinstance(message, Hurry):
             if not self._is_awaited:
                 self._lacked_before_s = core_time(os.getpid()).lacked_s
+            self._n_hurries = message.number
             self._is_awaited = True
             self._give_way(False)
             for breaker in self._breakers.values():
@@ -187,6 +189,11 @@ class Courier:
         while True:
             is_last_round = self._parent_gone.is_set()
             was_awaited = self._is_awaited
+            if (n_hurries := self._n_hurries) != self._n_hurries_heeded:
+                self._n_hurries_heeded = n_hurries
+                for watched in list(self._watched.values()):
+                    if watched.delivery is not None:
+                        watched.delivery.ask_caller()
             self._give_way(self._is_to_give_way and not (was_awaited or is_last_round))
             began = time.monotonic()
             was_busy = False
@@ -290,6 +297,7 @@ class Courier:
             dict(progress.models),
             captured=captured,
             removed=removed,
+            held_at=self._n_hurries_heeded if progress.held_params else None,
         )
         if delivered != watched.reported:
             watched.reported = delivered

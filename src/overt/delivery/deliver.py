@@ -145,6 +145,10 @@ class RunDelivery:
         paths = segment_paths(self.folder)
         return not self.progress.held_params and not any(self._has_more(path) for path in paths)
 
+    def ask_caller(self) -> None:
+        """Ask anew, with the next delivery, whether the caller of a joined run has ended it."""
+        self._ask_caller_at = 0.0
+
     def close_vanished(self) -> bool:
         """Record the ending KILLED, for a run whose processes are gone and which has none; whether it had none."""
         newest = newest_head(self.folder)

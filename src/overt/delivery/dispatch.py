@@ -144,6 +144,8 @@ class Dispatch:
 
     def hurry(self) -> None:
         """Let every deliverer try at once."""
+        with self._lock:
+            self.deliveries.n_hurries += 1
         self._inline.hurry()
         if self._courier is not None:
             self._courier.hurry()

@@ -71,9 +71,10 @@ class InlineDelivery:
             self._deliver_all()
 
     def _deliver_all(self) -> None:
+        n_hurries = self._deliveries.n_hurries
         for key, watch in list(self._watched.items()):
             try:
-                self._deliver(key, watch)
+                self._deliver(key, watch, n_hurries)
             except StoreUnavailable as error:
                 self._deliveries.hear(Trouble(f"store {public_name(watch.store)}", str(error)))
             except Exception as error:  # noqa: BLE001  whatever goes wrong with one run stops neither others nor training
@@ -83,7 +84,7 @@ class InlineDelivery:
                     continue
                 self._deliveries.hear(Trouble(f"run {key}", f"{type(error).__name__}: {error}", is_refusal=True))
 
-    def _deliver(self, key: str, watch: Watch) -> None:
+    def _deliver(self, key: str, watch: Watch, n_hurries: int) -> None:
         from overt.figures import draw
 
         folder = Path(watch.folder)
@@ -98,8 +99,14 @@ class InlineDelivery:
                 self._deliveries.hear(Trouble(f"records of {key}", problem, is_refusal=True))
             removed = not watch.keep and delivery.remove_if_safe(is_over=False)
             progress = delivery.progress
-            self._deliveries.hear(
-                Delivered(key, progress.run_id, dict(progress.offsets), dict(progress.models), removed=removed)
+            delivered = Delivered(
+                key,
+                progress.run_id,
+                dict(progress.offsets),
+                dict(progress.models),
+                removed=removed,
+                held_at=n_hurries if progress.held_params else None,
             )
+            self._deliveries.hear(delivered)
             if removed:
                 self._watched.pop(key, None)

@@ -27,7 +27,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
-    """To the courier: somebody waits; try at once."""
+    """To the courier: somebody waits, for the ``number``-th time; try at once."""
+
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,11 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """From the courier: how far a run has got."""
+    """From the courier: how far a run has got.
+
+    ``held_at`` is the number of the last :class:`Hurry` before the caller of a joined run was seen to go on, so that
+    params are held back; None where none are.
+    """
 
     key: str
     run_id: str | None
@@ -45,6 +51,7 @@ class Delivered:
     models: dict[str, str] = field(default_factory=dict)
     captured: bool = True
     removed: bool = False
+    held_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

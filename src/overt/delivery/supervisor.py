@@ -73,12 +73,14 @@ class _Known:
     def folder(self) -> Path:
         return Path(self.watch.folder)
 
-    def is_delivered(self) -> bool:
-        """Whether all that is in the journal now has arrived."""
+    def is_delivered(self, n_hurries: int) -> bool:
+        """Whether all that is in the journal now has arrived, but for params whose caller has gone on since then."""
         if self.delivered is None or not self.delivered.captured:
             return False
         if self.delivered.removed:
             return True
+        if self.delivered.held_at is not None and self.delivered.held_at < n_hurries:
+            return False
         offsets = self.delivered.offsets
         with suppress(FileNotFoundError):
             sizes = {path.name: path.stat().st_size for path in segment_paths(self.folder)}
@@ -102,6 +104,7 @@ class Deliveries:
         self._changed = threading.Condition()
         self._causes: set[str] = set()
         self.failures = 0
+        self.n_hurries = 0
         self.is_starting = False
         self.last_news = time.monotonic()
 
@@ -164,7 +167,7 @@ class Deliveries:
 
     def _iter_undelivered(self, keys: Iterable[str] | None) -> Iterator[Path]:
         for key, known in self._known.items():
-            if (keys is None or key in keys) and not known.is_delivered():
+            if (keys is None or key in keys) and not known.is_delivered(self.n_hurries):
                 yield known.folder
 
     def unfinished_watches(self) -> list[Watch]:
@@ -215,7 +218,7 @@ class CourierProcess:
 
     def hurry(self) -> None:
         """Let the courier try at once."""
-        self._outgoing.put(Hurry())
+        self._outgoing.put(Hurry(self._deliveries.n_hurries))
 
     def core_time(self) -> CoreTime:
         """What the courier has had of the machine's cores, and lacked."""
@@ -259,7 +262,7 @@ class CourierProcess:
             for watch in self._deliveries.unfinished_watches():
                 self._outgoing.put(watch)
             if not self._gives_way:  # since somebody waits
-                self._outgoing.put(Hurry())
+                self._outgoing.put(Hurry(self._deliveries.n_hurries))
 
     def _start(self) -> tuple[int, int, int]:
         """Start a courier; its pid and the two ends of the pipes that are ours."""

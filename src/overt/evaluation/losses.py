@@ -81,9 +81,7 @@ def given_to(loss: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Giv
     if is_of_one_class and targets.ndim > 1 and targets.is_floating_point():
         targets = targets.argmax(dim=1)  # a probability for each class: the most probable one is taken as true
     elif (ignored := _ignored_by(loss, args, kwargs)) >= 0 and not targets.is_floating_point():
-        targets = targets.long().masked_fill(
-            targets == ignored, -1
-        )  # a padding or a border, no class to be right about
+        targets = targets.long().masked_fill(targets == ignored, -1)  # a padding or a border: nothing to be right about
     return Given(outputs, targets, meaning)
 
 

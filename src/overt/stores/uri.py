@@ -52,10 +52,10 @@ def resolve(uri: str, *, directory: Path) -> str:
         )
     if scheme in _LIGHT:
         return _resolve_light(scheme, uri.partition(":")[2], directory)
-    if scheme.partition("+")[0] == "sqlite" and uri.startswith(f"{scheme}:///"):
-        path, _, query = uri.removeprefix(f"{scheme}:///").partition("?")
-        absolute = os.path.abspath(directory / path)
-        return f"{scheme}:///{absolute}" + (f"?{query}" if query else "")
+    if scheme.partition("+")[0] == "sqlite":
+        return _resolve_sqlite(scheme, uri.partition(":")[2], directory)
+    if scheme in ("http", "https") and not urlsplit(uri).hostname:
+        raise ConfigurationError(f"`store` must be a server's address, such as 'http://localhost:5000' (got {uri!r}).")
     if not is_mlflow(uri) and scheme not in _plugins():
         known = ", ".join(["http", "https", *_DATABASES, "databricks", *_LIGHT, *sorted(_plugins())])
         raise ConfigurationError(f"`store` must be a URI of a known kind ({known}) or a Store (got {uri!r}).")
@@ -158,6 +158,16 @@ def _open_light(scheme: str, path: Path) -> Store:
     from overt.stores.jsonl import JsonlStore
 
     return JsonlStore(path) if scheme == "jsonl" else CsvStore(path)
+
+
+def _resolve_sqlite(scheme: str, rest: str, directory: Path) -> str:
+    """URI of a database file with an absolute path; one in memory would be gone with whoever delivers to it."""
+    path, mark, query = rest.removeprefix("///").partition("?")
+    if not rest.startswith("///") or path in ("", ":memory:"):
+        raise ConfigurationError(
+            f"`store` must name a database file behind sqlite:///, such as '{MLFLOW_DEFAULT}' (got '{scheme}:{rest}')."
+        )
+    return f"{scheme}:///{os.path.abspath(directory / path)}{mark}{query}"
 
 
 def _resolve_light(scheme: str, path: str, directory: Path) -> str:

@@ -145,6 +145,22 @@ def test_an_assigned_secret_is_hidden(assignment: str) -> None:
     assert REDACTED in redacted
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            '{{"secrets": {{"a": {{"b": 1}}, "db": "{}"}}, "n": {{"x": 5}}}}',
+            '{{"secrets": [redacted], "n": {{"x": 5}}}}',
+        ),
+        ("{{'password': [['a'], '{}'], 'n': 1}}", "{{'password': [redacted], 'n': 1}}"),
+        ("{{'password': ['a]', '{}'], 'n': 1}}", "{{'password': [redacted], 'n': 1}}"),
+        ('"secrets": {{\n  "db": "{}"\n}},\n"n": "x"', '"secrets": {{\n  "db": "[redacted]"\n}},\n"n": "x"'),
+    ],
+)
+def test_all_that_is_nested_in_a_secret_is_hidden_and_no_more(text: str, left: str) -> None:
+    assert redact(text.format(SECRET)) == left.format()
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_harmless_text_is_left_as_it_is(text: str) -> None:
     assert redact(text) == text
@@ -261,6 +277,7 @@ BOMBS = (
         "'token',",
         "token='''",
         "token=[",
+        "token=['a',\n",
         "token=(\n",
         "token:a ",
         "token : Optional[",
@@ -354,6 +371,8 @@ def test_an_expression_in_the_python_of_a_diff_is_no_secret(code: str) -> None:
         ("connect(token=g(x), password='{}')", "connect(token=g(x), password='[redacted]')"),
         ("known = {{'password': '{}', 'n': 1}}", "known = {{'password': '[redacted]', 'n': 1}}"),
         ("api_tokens = ['{}', f(x)]", "api_tokens = [redacted]"),
+        ("secrets = {{\n    'db': '{}',\n}}", "secrets = {{\n    'db': '[redacted]',\n}}"),
+        ("API_KEYS = [\n    f(x),\n    '{}',\n]", "API_KEYS = [\n    f(x),\n    '[redacted]',\n]"),
         ("password = 12345678", "password = [redacted]"),
         ("password = unlock(12345678)", "password = [redacted]"),
         ("if token == end_of_text:", "if token == [redacted]:"),

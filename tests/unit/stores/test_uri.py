@@ -50,6 +50,22 @@ def test_a_table_without_a_scheme_is_told_of_the_one_that_it_lacks() -> None:
         resolve("results/experiments.csv", directory=HERE)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:mlflow.db", "sqlite:/mlflow.db", "sqlite://mlflow.db", "sqlite://", "sqlite:///", "sqlite:///:memory:"],
+)
+def test_a_database_without_a_file_is_refused(uri: str) -> None:
+    """What is in memory would be delivered there, and be gone with the courier."""
+    with pytest.raises(ConfigurationError, match=f"database file behind sqlite:///, such as .* \\(got '{uri}'\\)"):
+        resolve(uri, directory=HERE)
+
+
+@pytest.mark.parametrize("uri", ["http://", "http:/localhost:5000", "https:localhost"])
+def test_a_server_without_an_address_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be a server's address, such as 'http://localhost:5000'"):
+        resolve(uri, directory=HERE)
+
+
 def test_an_unknown_scheme_raises_and_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"http, https, sqlite.*got 'ftp://x'"):
         resolve("ftp://x", directory=HERE)

@@ -8,6 +8,7 @@ a tag ``overt.contexts.<name>.<digest>``. Only the tracking client is used, neve
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import tempfile
@@ -27,7 +28,7 @@ from overt.records import ATTEMPTS_TAG, Attempt, Batchable, Dataset, EndStatus, 
 from overt.stores.mlflow import limits
 from overt.stores.mlflow.connection import connect, translated_errors
 from overt.stores.mlflow.models import find_model, log_model
-from overt.stores.mlflow.names import digest, is_cut, to_mlflow
+from overt.stores.mlflow.names import digest, is_cut, path_to_mlflow, to_mlflow
 from overt.stores.protocols import JoinableStore, ModelStore, ProbeStore, ResumableStore, Store
 
 KEY_TAG = "overt.key"
@@ -92,8 +93,8 @@ class MlflowStore:
 
     def log_artifacts(self, run_id: str, folder: Path) -> None:
         """Upload every file below ``folder``."""
-        with self._errors_about(run_id):
-            self._client.log_artifacts(run_id, str(folder))
+        with self._errors_about(run_id), _as_mlflow_names_files(folder) as named:
+            self._client.log_artifacts(run_id, str(named))
 
     def log_model(self, run_id: str, model: Model, folder: Path) -> str:
         """Add the model as a logged model, READY and an output of the run; its ``models:/`` URI."""
@@ -340,6 +341,26 @@ class MlflowStore:
             self._client.log_batch(run_id, params=some_params)
         for some_tags in limits.in_slices(tag_list, limits.TAGS_PER_BATCH):
             self._client.log_batch(run_id, tags=some_tags)
+
+
+@contextmanager
+def _as_mlflow_names_files(folder: Path) -> Iterator[Path]:
+    """``folder``, or where names in it have to be spelled otherwise, one of links to its files."""
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    if all(path_to_mlflow(path) == path for path in files):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="overt-") as name:
+        for path, file in files.items():
+            link = Path(name, path_to_mlflow(path))
+            link.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                link.symlink_to(file.absolute())
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                raise StoreRejected(f"{path!r} is too long a name as MLflow has to be given it") from error
+        yield Path(name)
 
 
 def _short_tags(tags: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
