@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name, path_not_unique
 
 from overt.stores.mlflow.limits import NAME_CHARACTERS, shortened
-from overt.stores.mlflow.names import from_mlflow, is_cut, to_mlflow
+from overt.stores.mlflow.names import from_mlflow, is_cut, path_to_mlflow, to_mlflow
 
 PIECES = [*"@%=(),|/.: _-au0123", "at", ":at:", ":u40:", "colon", "..", "//", "\n", "한", "🎯"]
 TRICKY = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
@@ -42,6 +42,14 @@ def test_mlflow_takes_every_name(name: str) -> None:
 def test_an_ordinary_name_is_left_alone(name: str) -> None:
     assert to_mlflow(name, NAME_CHARACTERS) == name
     assert not is_cut(name, NAME_CHARACTERS)
+
+
+@given(NAME)
+@example("a:u23:1.txt")
+@example("a#1.txt")
+@example("a:u23%41")
+def test_the_name_of_a_file_is_spelled_as_no_other_one(path: str) -> None:
+    assert from_mlflow(path_to_mlflow(path)) == path
 
 
 @given(NAME, NAME)

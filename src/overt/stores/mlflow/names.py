@@ -29,6 +29,7 @@ _CHARACTERS = {word: character for character, word in _WORDS.items()}
 _ESCAPE = re.compile(rf":({'|'.join(_CHARACTERS)}|u(?:10[0-9a-f]{{4}}|[0-9a-f]{{1,5}})):")
 _REFUSED = re.compile(r"[^/\w.\- :]")
 _MISREAD = re.compile(r"[#?%]|\A\s")
+_TO_ESCAPE_IN_AN_ADDRESS = re.compile(r"[#?%:]|\A\s")
 _TO_ESCAPE = re.compile(r"[^/\w.\- ]")
 _TO_ESCAPE_IN_A_PATH = re.compile(r"[^\w\- ]")
 
@@ -49,9 +50,11 @@ def to_mlflow(name: str, most: int = 250) -> str:
 def path_to_mlflow(path: str) -> str:
     """``path`` of a file as MLflow, which reads it as a part of an address, neither cuts nor decodes it.
 
-    Sent as it is, ``a#1.txt`` lies under ``a``, where ``a?2.txt`` replaces it.
+    Sent as it is, ``a#1.txt`` lies under ``a``, where ``a?2.txt`` replaces it. No two paths are spelled alike.
     """
-    return _MISREAD.sub(_escaped, path)
+    if _MISREAD.search(path) or _ESCAPE.search(path):
+        return _TO_ESCAPE_IN_AN_ADDRESS.sub(_escaped, path)
+    return path
 
 
 def from_mlflow(name: str) -> str:
