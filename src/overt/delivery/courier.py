@@ -24,6 +24,7 @@ from overt.delivery.deliver import RunDelivery, has_live_owner, is_left_without_
 from overt.delivery.lock import are_unused, try_lock
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
 from overt.delivery.priority import GIVE_WAY, begin, compete, core_time, give_way, leave_session
+from overt.delivery.processes import open_pidfd
 from overt.delivery.sampling import Sampled, Sampling
 from overt.errors import StoreRejected, StoreUnavailable
 from overt.journal.folder import LOCK, last_attempt, main_segment
@@ -110,7 +111,7 @@ class Courier:
         os.set_blocking(self._inbox, False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._inbox, selectors.EVENT_READ)
-            parent = _open_pidfd(self._parent_pid)
+            parent = open_pidfd(self._parent_pid)
             if parent is not None:
                 selector.register(parent, selectors.EVENT_READ)
             while os.getppid() == self._parent_pid:
@@ -321,16 +322,6 @@ class Courier:
     def _say(self, message: Message) -> None:
         with suppress(OSError):  # the training process is gone: nobody listens
             os.write(self._outbox, to_line(message))
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when ``pid`` ends; None where the system has none."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
 
 
 def main(parent_pid: str, way: str) -> None:

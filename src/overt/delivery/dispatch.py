@@ -122,7 +122,7 @@ class Dispatch:
                 return False
             if courier is not None and now - looked > _LOOK_S:
                 looked = now
-                courier.replace_if_starved(since=cores)
+                cores = courier.help_to_a_core(since=cores)
             self.deliveries.wait(_POLL_S)
         return True
 

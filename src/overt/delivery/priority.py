@@ -34,6 +34,10 @@ class CoreTime(NamedTuple):
     had_s: float
     lacked_s: float
 
+    def tells_since(self, before: CoreTime) -> bool:
+        """Whether enough has happened since then to judge by; a thread that ends takes its account along."""
+        return not 0 <= self.lacked_s - before.lacked_s <= _STARVED_LACKED_S
+
     def is_starved_since(self, before: CoreTime) -> bool:
         """Whether it got next to nothing while it wanted to work: it has no weight among those that do."""
         had_s, lacked_s = self.had_s - before.had_s, self.lacked_s - before.lacked_s
@@ -79,12 +83,17 @@ def has_own_session() -> bool:
 
 def give_way() -> bool:
     """Be the last to get a core; False if that is to be asked for again."""
-    return _weigh_session(LOWEST) if has_own_session() else _schedule("SCHED_IDLE")
+    return _weigh_session(LOWEST) if has_own_session() else _schedule("SCHED_IDLE", os.getpid())
 
 
 def compete() -> bool:
     """Get as much of a core as anybody; False if that is to be asked for again, or takes privileges."""
-    return _weigh_session(NORMAL) if has_own_session() else _schedule("SCHED_OTHER")
+    return _weigh_session(NORMAL) if has_own_session() else raise_to_normal(os.getpid())
+
+
+def raise_to_normal(pid: int) -> bool:
+    """Have a process in the training's session get as much of a core as anybody; False if that takes privileges."""
+    return _schedule("SCHED_OTHER", pid)
 
 
 def leave_session() -> None:
@@ -101,9 +110,9 @@ def _follow_in_a_group() -> None:
     os.waitpid(leader, 0)
 
 
-def _schedule(policy: str) -> bool:
+def _schedule(policy: str, pid: int) -> bool:
     try:
-        for thread in os.listdir(_PROCESSES / "self/task"):
+        for thread in os.listdir(_PROCESSES / f"{pid}/task"):
             with suppress(ProcessLookupError):  # it has ended
                 os.sched_setscheduler(int(thread), getattr(os, policy), os.sched_param(0))
     except OSError:

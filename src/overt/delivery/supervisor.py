@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from overt.delivery.messages import Alive, Delivered, Hurry, Message, Trouble, Watch, from_line, to_line
-from overt.delivery.priority import COMPETE, GIVE_WAY, CoreTime, can_share_session, core_time
+from overt.delivery.priority import COMPETE, GIVE_WAY, CoreTime, can_share_session, core_time, raise_to_normal
+from overt.delivery.processes import iter_lines_of_child
 from overt.delivery.threads import background_thread
 from overt.journal.folder import segment_paths
 from overt.stores.mlflow.environment import CLIENT_ENVIRONMENT
@@ -224,16 +225,19 @@ class CourierProcess:
         """What the courier has had of the machine's cores, and lacked."""
         return CoreTime(0.0, 0.0) if self.pid is None else core_time(self.pid)
 
-    def replace_if_starved(self, since: CoreTime) -> None:
-        """While somebody waits: have a courier that gets no core followed by one that has never given way.
+    def help_to_a_core(self, since: CoreTime) -> CoreTime:
+        """While somebody waits: have a courier that gives way get a core, or another one that never has follow it.
 
-        In a container, one without privileges that has given way cannot stop doing so. Its work is safe at any moment.
+        Returns what is to be asked with the next time. The courier's work is safe at any moment.
         """
-        if self._gives_way and self.core_time().is_starved_since(since):
-            with self._ending:
-                if self._gives_way and self._unreaped is not None:
+        now = self.core_time()
+        with self._ending:
+            if self._gives_way and self._unreaped is not None:
+                raise_to_normal(self._unreaped)  # as it does itself once it has a core, where that may be done
+                if now.is_starved_since(since):
                     self._gives_way = False
                     os.kill(self._unreaped, signal.SIGKILL)
+        return now if now.tells_since(since) else since
 
     def _keep_alive(self) -> None:
         quick_deaths = 0
@@ -247,10 +251,9 @@ class CourierProcess:
             self.pid = self._unreaped = pid
             self._deliveries.expect_start()
             background_thread(self._feed, inbox, self._outgoing, name="overt-courier-inbox").start()
-            with os.fdopen(outbox, "rb") as lines:
-                for line in lines:
-                    with suppress(ValueError, KeyError, TypeError):  # cut off by the courier's death
-                        self._deliveries.hear(from_line(line))
+            for line in iter_lines_of_child(pid, outbox):
+                with suppress(ValueError, KeyError, TypeError):  # cut off by the courier's death
+                    self._deliveries.hear(from_line(line))
             self._reap(pid)
             self._deliveries.is_starting = False
             finished, self._outgoing = self._outgoing, queue.SimpleQueue()  # else its feeder could take the next one's

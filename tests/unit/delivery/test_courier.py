@@ -89,12 +89,10 @@ print(os.getpgid(pid) not in (os.getpgid(0), pid), open("/proc/self/autogroup").
 weighs_sessions = pytest.mark.skipif(not can_share_session(), reason="this system weighs no sessions by autogroup")
 
 
-BACK = "import os; [os.sched_setscheduler(0, each, os.sched_param(0)) for each in (os.SCHED_IDLE, os.SCHED_OTHER)]"
-
-
 def may_be_normal_again() -> bool:
     """Whether a process that is idle may become normal here, which takes privileges."""
-    return subprocess.run([sys.executable, "-c", BACK], check=False, capture_output=True).returncode == 0
+    again = "from overt.delivery.priority import compete, give_way; assert give_way() and compete()"
+    return subprocess.run([sys.executable, "-c", again], check=False, capture_output=True).returncode == 0
 
 
 @weighs_sessions
@@ -103,6 +101,57 @@ def test_the_courier_is_idle_beside_a_training_and_as_good_as_any_while_somebody
         pytest.skip("to be normal again takes privileges")
     ended = script(PRIORITY, KEPT_WORK_S="0.3")
     assert (ended.stdout.splitlines(), ended.stderr) == (["idle here", "other here", "idle here", "True True"], "")
+
+
+UNPRIVILEGED = """
+import os, time
+from overt.delivery import priority
+
+schedule = os.sched_setscheduler
+
+def refuse(pid, policy, parameter):
+    if policy != os.SCHED_IDLE:
+        raise PermissionError
+    schedule(pid, policy, parameter)
+
+os.sched_setscheduler = refuse
+"""
+LACKS_CORES = "priority.core_time = lambda pid: priority.CoreTime(had_s=time.monotonic(), lacked_s=time.monotonic())"
+STARVED = "priority.core_time = lambda pid: priority.CoreTime(had_s=0.0, lacked_s=time.monotonic())"
+
+
+@weighs_sessions
+def test_a_courier_that_cannot_come_back_leaves_a_session_in_which_it_lacks_a_core(
+    script: Script, tmp_path: Path
+) -> None:
+    (tmp_path / "site" / "sitecustomize.py").write_text(UNPRIVILEGED + LACKS_CORES)
+    ended = script(
+        """
+run = overt.start_run("r")
+while dispatch().courier_pid is None:
+    time.sleep(0.01)
+pid = dispatch().courier_pid
+print(overt.wait(60), dispatch().courier_pid == pid, os.getsid(pid) == pid)
+""",
+        KEPT_WORK_S="1",
+    )
+    assert (ended.stdout.splitlines(), ended.stderr) == (["True True True"], "")
+
+
+def test_a_courier_that_gets_no_core_is_followed_by_one_that_never_gives_way(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "site" / "sitecustomize.py").write_text(UNPRIVILEGED + STARVED)
+    ended = script(
+        """
+run = overt.start_run("r")
+while dispatch().courier_pid is None:
+    time.sleep(0.01)
+pid = dispatch().courier_pid
+run.log_metric("loss", 0.5)
+print(overt.wait(60), dispatch().courier_pid != pid, os.getpriority(os.PRIO_PROCESS, dispatch().courier_pid))
+""",
+        KEPT_WORK_S="1.5",
+    )
+    assert (ended.stdout.splitlines(), ended.stderr) == (["True True 0"], "")
 
 
 CROWDED = """
@@ -114,42 +163,12 @@ def work():
 
 crowd = [multiprocessing.Process(target=work, daemon=True) for _ in range(4 * os.cpu_count())]
 run = overt.start_run("r")
-overt.wait()
+if {is_warm}:
+    overt.wait()
 for each in crowd:
     each.start()
-pid = dispatch().courier_pid
 run.log_metric("loss", 0.5)
-began = time.monotonic()
-print(overt.wait(30), os.getsid(pid) == pid, time.monotonic() - began < 15)
-for each in crowd:
-    each.kill()
-"""
-
-
-@weighs_sessions
-@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say who has no core")
-@pytest.mark.timeout(120)
-def test_a_courier_without_privileges_leaves_a_session_that_gives_it_no_core(script: Script) -> None:
-    unprivileged = ["setpriv", "--bounding-set=-sys_nice"] if may_be_normal_again() else []
-    assert script(CROWDED, before=unprivileged).stdout.splitlines() == ["True True True"]
-
-
-STARVED = """
-import multiprocessing
-
-def work():
-    while True:
-        pass
-
-crowd = [multiprocessing.Process(target=work, daemon=True) for _ in range(4 * os.cpu_count())]
-for each in crowd:
-    each.start()
-run = overt.start_run("r")
-run.log_metric("loss", 0.5)
-while dispatch().courier_pid is None:
-    time.sleep(0.01)
-pid = dispatch().courier_pid
-print(overt.wait(60), dispatch().courier_pid != pid)
+print(overt.wait(60))
 for each in crowd:
     each.kill()
 """
@@ -163,16 +182,20 @@ os.setsid = refuse
 """
 
 
-@weighs_sessions
-@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say who has no core")
+@pytest.mark.serial
 @pytest.mark.timeout(120)
-def test_a_courier_that_cannot_get_a_core_in_any_way_is_followed_by_one_that_never_gives_way(
-    script: Script, tmp_path: Path
+@pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize(
+    ("is_privileged", "site"), [(True, ""), (False, ""), (False, NO_SESSION)], ids=["root", "user", "container"]
+)
+def test_whoever_waits_among_processes_that_take_all_cores_is_served(
+    script: Script, tmp_path: Path, is_privileged: bool, site: str, is_warm: bool
 ) -> None:
-    """As in a container, where a session of its own weighs nothing: here none can be founded."""
-    (tmp_path / "site" / "sitecustomize.py").write_text(NO_SESSION)
-    unprivileged = ["setpriv", "--bounding-set=-sys_nice"] if may_be_normal_again() else []
-    assert script(STARVED, before=unprivileged).stdout.splitlines() == ["True True"]
+    """In a container a session of its own weighs nothing: here none can be founded."""
+    (tmp_path / "site" / "sitecustomize.py").write_text(site)
+    before = [] if is_privileged or not may_be_normal_again() else ["setpriv", "--bounding-set=-sys_nice"]
+    ended = script(CROWDED.format(is_warm=is_warm), before=before)
+    assert (ended.stdout.splitlines(), ended.stderr) == (["True"], "")
 
 
 RESTING = """
@@ -246,6 +269,27 @@ with overt.start_run("second"):
     assert second["CUDA_VISIBLE_DEVICES"] == "3"
     assert "OMP_NUM_THREADS" not in second
     assert found["second"]["cwd"] == str(tmp_path / "later")
+
+
+def test_a_killed_courier_is_replaced_though_a_child_of_the_training_holds_its_pipes(script: Script) -> None:
+    """A worker that is forked at the moment at which the courier is started, as by a pool or a loader."""
+    ended = script("""
+spawn, children = os.posix_spawn, []
+
+def spawn_beside_a_fork(*given, **named):
+    children.append(os.fork() or time.sleep(60) or os._exit(0))
+    return spawn(*given, **named)
+
+os.posix_spawn = spawn_beside_a_fork
+run = overt.start_run("r")
+assert overt.wait(20)
+os.kill(dispatch().courier_pid, signal.SIGKILL)
+run.log_metric("loss", 0.5)
+print(overt.wait(20), len(children))
+for child in children:
+    os.kill(child, signal.SIGKILL)
+""")
+    assert (ended.stdout.splitlines(), ended.stderr) == (["True 2"], "")
 
 
 def test_a_killed_courier_is_replaced_and_nothing_doubles(script: Script, kept: Path) -> None:

@@ -71,6 +71,15 @@ def test_one_that_gets_next_to_nothing_of_what_it_lacks_is_starved(
     assert priority.CoreTime(10.0 + had_s, 200.0 + lacked_s).is_starved_since(before) is is_starved
 
 
+@pytest.mark.parametrize(
+    ("lacked_s", "tells"), [(0.0, False), (2.9, False), (3.1, True), (-0.5, True)], ids=["0", "2.9", "3.1", "fewer"]
+)
+def test_a_few_seconds_of_lack_tell_and_so_does_the_end_of_a_thread(lacked_s: float, tells: bool) -> None:
+    """What a courier had while it was started says nothing of the time in which somebody waits for it."""
+    before = priority.CoreTime(10.0, 200.0)
+    assert priority.CoreTime(15.0, 200.0 + lacked_s).tells_since(before) is tells
+
+
 @pytest.mark.parametrize(("said", "can"), [("1\n", True), ("0\n", False), (None, False)])
 def test_a_session_is_shared_where_sessions_are_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, can: bool
