@@ -26,6 +26,7 @@ from torch.nn import functional  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from overt.integrations.torch.decorator import track_training  # noqa: E402
+from overt.integrations.torch.epochs import Epochs  # noqa: E402
 from overt.integrations.torch.observers import is_observer  # noqa: E402
 from overt.integrations.torch.session import LossNotFinite  # noqa: E402
 
@@ -1606,3 +1607,86 @@ def test_a_training_that_fails_has_the_report_of_its_last_whole_evaluation(
     assert run.models == {}
     assert ("val_confusion_matrix.json" in run.artifacts) == (fails_in == "training")
     assert ("val_f1_score" in run.metrics) == (fails_in == "training")
+
+
+def changing(model, train_loader, val_loader, criterion, optimizer):
+    """All that may change between one step and the next."""
+    other = copy.deepcopy(criterion)
+    for epoch in range(3):
+        model.train()
+        for number, (x, y) in enumerate(train_loader):
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            if number == 1:
+                model.eval()  # a loss with gradients that never goes back
+                criterion(model(x), y)
+                model.train()
+            if number == 2:
+                loss = loss + other(model(x), y) + criterion(input=model(x), target=y)
+            if number == 3:
+                with torch.no_grad():
+                    criterion(model(x), y)
+            if number == 4:
+                criterion.reduction = "sum" if criterion.reduction == "mean" else "mean"
+            loss.backward()
+            if number != 5:  # accumulation
+                optimizer.step()
+        if epoch == 1:
+            break
+        fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)
+
+
+def stepping_without_a_loss(model, train_loader, val_loader, criterion, optimizer):
+    for _ in range(2):
+        for x, y in train_loader:
+            criterion(model(x), y).backward()
+            optimizer.step()
+            optimizer.step()
+
+
+class AsksTwice(torch.optim.SGD):
+    """One that may ask its closure more than once, as those that are not torch's own may."""
+
+    def step(self, closure=None):
+        if closure is not None:
+            closure()
+        return super().step(closure)
+
+
+def asking_again(model, train_loader, val_loader, criterion, optimizer):
+    for x, y in train_loader:
+        for steps in range(3):
+            closure = partial(_asked, model, criterion, optimizer, x, y) if steps == 2 else None
+            if closure is None:
+                _asked(model, criterion, optimizer, x, y)
+            optimizer.step(closure)
+
+
+def _asked(model, criterion, optimizer, x, y):
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    loss.backward()
+    return loss
+
+
+@pytest.mark.filterwarnings("ignore::overt.errors.OvertWarning")
+@pytest.mark.parametrize("loop", [fit, changing, stepping_without_a_loss, asking_again])
+def test_the_short_way_of_a_loss_sees_what_the_long_one_sees(
+    loop: Any, captured: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> None:
+        given = parts()
+        given.optimizer = AsksTwice(given.model.parameters(), lr=0.01)
+        track_training(loop)(**given.values())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("overt.integrations.torch.session.Session._is_plain", lambda *given: False)
+        train()
+    taken: list[Any] = []
+    train_on = Epochs.train_on
+    monkeypatch.setattr(Epochs, "train_on", lambda *given, **named: taken.append(train_on(*given, **named)))
+    train()
+    assert taken, "no loss took the short way"
+    timed = {"epoch_seconds", "samples_per_second"}
+    long, short = ([(p.name, p.step, p.value) for p in run.history if p.name not in timed] for run in captured)
+    assert short == long

@@ -14,7 +14,7 @@ import pytest
 
 import overt
 from overt import clock
-from overt.deferred import MOST_WAITING
+from overt.deferred import MOST_WAITING, Shelf, read_together
 from overt.errors import RecordError
 from overt.records import Metric
 from overt.stores.memory import MemoryRun
@@ -190,3 +190,26 @@ def test_no_recording_call_waits_for_an_accelerator(run: overt.Run) -> None:
         torch.cuda.set_sync_debug_mode("default")
     run.flush()
     assert run.metrics == {"loss": 99.0}
+
+
+def test_what_a_shelf_keeps_stays_what_it_was_and_lies_side_by_side() -> None:
+    """Beside the large tensors of a network, small ones that stay cost page faults in every step."""
+    shelf = Shelf()
+    loss = torch.tensor(0.0, requires_grad=True)
+    kept = []
+    for number in range(200):
+        value = loss + number
+        kept.append(shelf.keep(value))
+        with torch.no_grad():
+            value += 1000.0
+    assert read_together(kept) == [float(number) for number in range(200)]
+    assert not any(each.requires_grad or each.ndim for each in kept)
+    assert len({each.untyped_storage().data_ptr() for each in kept}) == 4
+
+
+def test_a_shelf_keeps_each_number_in_its_own_precision() -> None:
+    shelf = Shelf()
+    given = [torch.tensor(1 / 3, dtype=dtype, requires_grad=True) for dtype in (torch.float32, torch.float64) * 3]
+    kept = [shelf.keep(each) for each in given]
+    assert [each.dtype for each in kept] == [each.dtype for each in given]
+    assert [each.item() for each in kept] == [each.item() for each in given]

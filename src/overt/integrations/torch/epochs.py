@@ -233,8 +233,8 @@ class Epochs:
     ----------
     read : callable
         Reads the values of losses, together.
-    on_epoch, on_step : callable
-        Are given each epoch as it ends and each step.
+    on_epoch, on_steps : callable
+        Are given each epoch as it ends, and each step, some of them together.
     now : callable
         Seconds.
 
@@ -242,6 +242,8 @@ class Epochs:
     ----------
     earlier : list of Earlier
         Evaluations that wait to be read, since the epoch has later ones.
+    is_settled : bool
+        Whether nothing has begun since the last training: no pass, no evaluation, no epoch.
     n_left_out : int
         Doubtful losses that ``backward`` never went through: of no training, and of no evaluation either.
     """
@@ -250,7 +252,7 @@ class Epochs:
         self,
         read: Read,
         on_epoch: Callable[[Epoch], None],
-        on_step: Callable[[Step], None],
+        on_steps: Callable[[Sequence[Step]], None],
         now: Callable[[], float],
     ) -> None:
         self.index = -1
@@ -259,8 +261,9 @@ class Epochs:
         self.awaits_optimizer = False
         self.is_told = False
         self.n_left_out = 0
+        self.is_settled = False
         self.earlier: list[Earlier] = []
-        self._read, self._on_epoch, self._on_step, self._now = read, on_epoch, on_step, now
+        self._read, self._on_epoch, self._on_steps, self._now = read, on_epoch, on_steps, now
         self._open: _Open | None = None
         self._passes: list[Pass] = []
         self._evaluations: dict[str, _Evaluation] = {}
@@ -273,7 +276,6 @@ class Epochs:
         self._names = Names()
         self._counts: dict[str, int] = {}
         self._is_fresh = True
-        self._is_settled = False
         self._given: int | None = None
         self._last_event = now()
         self._n_drawn = 0
@@ -283,8 +285,9 @@ class Epochs:
 
     def begin(self, epoch: int | None = None) -> None:
         """Have the next training begin an epoch, with the number ``epoch`` if that is known."""
+        self.tell_steps()
         self._is_fresh, self._given, self._last_event = True, epoch, self._now()
-        self._is_settled = False
+        self.is_settled = False
 
     def begin_pass(self, loader: str, length: int = 0, identity: object = None) -> Pass:
         """A loader of ``length`` batches is started; another pass over it that still hangs around has been left."""
@@ -293,7 +296,7 @@ class Epochs:
                 self._forget_look(other)
                 other.is_over = True
         self._passes = [other for other in self._passes if not other.is_over]
-        self._is_settled = False
+        self.is_settled = False
         begun = Pass(loader, self._now(), length, identity, begun_at=self._n_drawn)
         self._passes.append(begun)
         return begun
@@ -306,7 +309,7 @@ class Epochs:
         drawn_in.rows = samples
         drawn_in.samples += samples
         if not drawn_in.has_trained:
-            self._is_settled = False
+            self.is_settled = False
             if drawn_in.is_over:
                 drawn_in.is_over = False
                 self._passes.append(drawn_in)
@@ -324,23 +327,43 @@ class Epochs:
         self._trains()
         self._pending.append(loss)
         if not self.optimizers and not self.awaits_optimizer:
-            self._on_step(self._take("", self._pending))
+            self._on_steps([self._take("", self._pending)])
         elif len(self._pending) >= MOST_WAITING:
             self._take_what_waits(is_only=True)
+
+    def train_on(self, source: str, value: Any, samples: int, *, is_sum: bool) -> None:
+        """Train while all is settled: the same as :meth:`train`, for an only optimizer and a loss beyond doubt."""
+        newest = self._passes[-1] if self._passes else None
+        batch = newest.batches - 1 if newest is not None and newest.batches else None
+        self._pending.append(Loss(source, value, samples, is_sum, batch=batch))
+        if len(self._pending) >= MOST_WAITING:
+            self._take_what_waits(is_only=True)
+
+    def step_on(self) -> bool:
+        """Step while all is settled, after one loss of :meth:`train_on`; False if it is not so."""
+        if not self.is_settled or len(self._pending) != 1:
+            return False
+        self._last_event = self._now()
+        self._let_wait(self._pending.pop())
+        return True
 
     def step(self, optimizer: str) -> None:
         """An optimizer has stepped: with several, it takes the losses that ``backward`` has gone through."""
         self._trains()
         is_only = len(self.optimizers) == 1
         if is_only and len(self._pending) <= 1 and not (self._pending and self._pending[0].is_doubtful):
-            # nearly every step there is
-            self._untold.append(self._pending.pop() if self._pending else None)
-            if len(self._untold) == 1:
-                self._untold_since = self._last_event
-            elif len(self._untold) >= MOST_STEPS or self._last_event - self._untold_since > LONGEST_S:
-                self.tell_steps()
-            return
-        self._on_step(self._take(optimizer, self._trained(is_only=is_only)))
+            self._let_wait(self._pending.pop() if self._pending else None)
+        else:
+            self._on_steps([self._take(optimizer, self._trained(is_only=is_only))])
+
+    def _let_wait(self, loss: Loss | None) -> None:
+        """A step of an only optimizer, after this loss at most, is told in a while with others."""
+        untold = self._untold
+        untold.append(loss)
+        if len(untold) == 1:
+            self._untold_since = self._last_event
+        elif len(untold) >= MOST_STEPS or self._last_event - self._untold_since > LONGEST_S:
+            self.tell_steps()
 
     def tell_steps(self) -> None:
         """Count and tell the steps that wait for it: those of an only optimizer, after one loss each at most."""
@@ -348,6 +371,7 @@ class Epochs:
         if going is None or not untold:
             return
         self._untold, steps = [], []
+        going.trained_until = max(going.trained_until, self._last_event)
         optimizer = self.optimizers[0]
         first = self._counts.get(optimizer, 0)
         self._counts[optimizer] = first + len(untold)
@@ -360,8 +384,7 @@ class Epochs:
                 self._hold(going.means.setdefault(series, Mean()), loss)
                 losses[series] = (loss,)
             steps.append(Step(optimizer, number, losses))
-        for step in steps:
-            self._on_step(step)
+        self._on_steps(steps)
 
     def evaluate(self, loss: Loss, *, is_elsewhere: bool = False) -> tuple[str, bool]:
         """A loss was computed for its value alone; the name of its set, and whether a new evaluation of it begins.
@@ -381,7 +404,7 @@ class Epochs:
         assert found is not None
         found.take(loss)
         self._hold(found.means.setdefault(loss.source, Mean()), loss)
-        self._is_settled = False
+        self.is_settled = False
         if self._open is not None:
             self._open.has_evaluated = True
         return name, is_new
@@ -404,7 +427,7 @@ class Epochs:
             self._forget_look(a_pass)
         if self._open is not None and self._pending:
             self._take_what_waits(is_only=len(self.optimizers) <= 1)
-        ended, self._open, self._pending = self._open, None, []
+        ended, self._open, self._pending, self.is_settled = self._open, None, [], False
         if ended is None and not self._evaluations:
             return
         if ended is None and self._given is not None:
@@ -421,7 +444,7 @@ class Epochs:
     def abandon(self) -> None:
         """Tell nothing of the epoch that is going on but its steps: it will be gone through again."""
         self.tell_steps()
-        self._open, self._pending, self._evaluations = None, [], {}
+        self._open, self._pending, self._evaluations, self.is_settled = None, [], {}, False
         self._is_fresh = True
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -471,7 +494,7 @@ class Epochs:
         """Training goes on: find out whether in a new epoch."""
         now = self._now()
         going = self._open
-        if self._is_settled and going is not None:  # nothing has begun since: the way of nearly every step
+        if self.is_settled and going is not None:
             going.trained_until = self._last_event = now
             return
         drawn = [a_pass for a_pass in self._passes if a_pass.has_trained or a_pass.drawn_at > self._n_trained]
@@ -496,7 +519,7 @@ class Epochs:
         self._n_trained = self._n_drawn
         self._evaluated = {}
         going.trained_until = self._last_event = now
-        self._is_settled = True
+        self.is_settled = True
 
     def _begins_anew(self, going: _Open, drawn: Sequence[Pass]) -> bool:
         if self._is_fresh or self.is_told:
@@ -541,7 +564,7 @@ class Epochs:
             return
         self.awaits_optimizer = False
         for loss in list(losses):
-            self._on_step(self._take("", [loss]))
+            self._on_steps([self._take("", [loss])])
 
     def _take(self, optimizer: str, losses: list[Loss], *, is_step: bool = True) -> Step:
         self.tell_steps()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import wrapt
+from torch.compiler import is_compiling
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from overt.integrations.torch.epochs import Pass
@@ -45,7 +46,7 @@ class Watcher(Protocol):
     def step_begins(self, name: str, optimizer: Any, has_closure: bool) -> None:
         """An optimizer is about to step."""
 
-    def stepped(self, name: str, optimizer: Any) -> None:
+    def stepped(self, name: str, optimizer: Any, *given: Any) -> None:
         """An optimizer has stepped."""
 
     def pass_begun(self, name: str, loader: Any, length: int) -> Pass | None:
@@ -64,13 +65,16 @@ class Watcher(Protocol):
 class Hook:
     """A hook that is not copied: in the copy or the pickle of a module there is one in its place that does nothing."""
 
-    def __init__(self, call: Callable[..., None]) -> None:
+    __slots__ = "_call", "_name"
+
+    def __init__(self, name: str, call: Callable[..., None]) -> None:
+        self._name = name
         self._call = call
 
     def __call__(self, *args: Any) -> None:
         """Tell what was seen, but not what ``torch.compile`` traces: there is nothing to be seen in it."""
-        if not torch.compiler.is_compiling():
-            self._call(*args)
+        if not is_compiling():
+            self._call(self._name, *args)
 
     def __reduce__(self) -> Any:
         return _nothing.__reduce__()
@@ -86,21 +90,17 @@ def can_be_hooked(value: Any) -> bool:
 
 def hook_loss(module: torch.nn.Module, name: str, watcher: Watcher) -> Callable[[], None]:
     """Observe a loss module; what is returned takes the hook off."""
-
-    def call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        watcher.loss_computed(name, module, args, kwargs, output)
-
-    return module.register_forward_hook(Hook(call), with_kwargs=True).remove
+    return module.register_forward_hook(Hook(name, watcher.loss_computed), with_kwargs=True).remove
 
 
 def hook_model(model: torch.nn.Module, name: str, watcher: Watcher) -> Callable[[], None]:
     """Observe the first batch that a model sees; afterwards the hook is gone."""
 
-    def call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def call(name: str, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         handle.remove()
         watcher.model_called(name, model, args, kwargs)
 
-    handle = model.register_forward_pre_hook(Hook(call), with_kwargs=True)
+    handle = model.register_forward_pre_hook(Hook(name, call), with_kwargs=True)
     return handle.remove
 
 
@@ -112,17 +112,14 @@ def hook_optimizer(
     What comes before a step is observed on request, and where an optimizer may ask its closure more than once.
     """
 
-    def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(name: str, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         watcher.step_begins(name, optimizer, _has_closure(args, kwargs))
 
-    def after(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watcher.stepped(name, optimizer)
-
     optimizer = _innermost(optimizer)
-    handles = [optimizer.register_step_post_hook(Hook(after))]
+    handles = [optimizer.register_step_post_hook(Hook(name, watcher.stepped))]
     asks_once = type(optimizer).__module__.startswith("torch.optim") and not isinstance(optimizer, torch.optim.LBFGS)
     if is_watched_before or not asks_once:
-        handles.append(optimizer.register_step_pre_hook(Hook(before)))
+        handles.append(optimizer.register_step_pre_hook(Hook(name, before)))
     return _removing(*handles)
 
 
@@ -143,15 +140,16 @@ def hook_every_optimizer(
         Is given an optimizer that steps, of whomever in this process; None if it is none of the function's.
     """
 
-    def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(_: str, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if (name := name_of(optimizer)) is not None:
             watcher.step_begins(name, optimizer, _has_closure(args, kwargs))
 
-    def after(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def after(_: str, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if (name := name_of(optimizer)) is not None:
             watcher.stepped(name, optimizer)
 
-    return _removing(register_optimizer_step_pre_hook(Hook(before)), register_optimizer_step_post_hook(Hook(after)))
+    hooks = register_optimizer_step_pre_hook(Hook("", before)), register_optimizer_step_post_hook(Hook("", after))
+    return _removing(*hooks)
 
 
 def _removing(*handles: Any) -> Callable[[], None]:
@@ -226,7 +224,7 @@ class LossFunction(Observer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         output = self.__wrapped__(*args, **kwargs)
-        if not torch.compiler.is_compiling():
+        if not is_compiling():
             self._self_watcher.loss_computed(self._self_name, self.__wrapped__, args, kwargs, output)
         return output
 
@@ -236,7 +234,7 @@ class Loader(Observer):
 
     def __iter__(self) -> Iterator[Any]:
         real: Iterator[Any] = iter(self.__wrapped__)  # at once: it draws from the random numbers of the loop
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return real
         begun = self._self_watcher.pass_begun(self._self_name, self.__wrapped__, _length(self.__wrapped__))
         return real if begun is None else Batches(real, begun, self._self_watcher)

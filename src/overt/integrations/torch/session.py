@@ -27,7 +27,7 @@ from overt.capture.training import (
     learning_rates,
     optimizer_params,
 )
-from overt.deferred import is_tensor, kept_on_device, read_together
+from overt.deferred import Shelf, is_tensor, kept_on_device, read_together
 from overt.errors import OvertError
 from overt.guard import Parts
 from overt.integrations.torch.epochs import Earlier, Epoch, Epochs, Loss, Pass, Step
@@ -67,7 +67,7 @@ class Session:
         self.run = run
         self.options = options
         self.parts = Parts(run)
-        self.epochs = Epochs(read_together, self._record_epoch, self._record_step, time.perf_counter)
+        self.epochs = Epochs(read_together, self._record_epoch, self._record_steps, time.perf_counter)
         self.evaluations = Evaluations(run, options.class_names) if options.evaluate else None
         self.written: dict[tuple[int, str], float] = {}
         self.generators: dict[str, list[torch.Generator]] = {}
@@ -81,7 +81,9 @@ class Session:
         self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._identities = itertools.count()
         self._seen_in_step: set[str] | None = None
-        self._rates: dict[str, dict[str, Any]] = {}
+        self._plain_loss: Any = None
+        self._shelf = Shelf()
+        self._rates: dict[str, float | dict[str, Any]] = {}
         self._norms: dict[tuple[str, int], tuple[str, Any]] = {}
         self._has_been_bad = False
         self._ours: dict[str, int | None] = {}
@@ -107,6 +109,7 @@ class Session:
         """
         before = self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each
         self._is_watching, token = True, _innermost.set(self)
+        self._plain_loss = None
         self._models = [*self._models, *(model for model in models if hasattr(model, "training"))]
         self._has_fast_paths = without_loss and any(map(has_fast_paths, self._models))
         # what is compiled would be compiled once with the hook and once without
@@ -131,6 +134,7 @@ class Session:
                     self.epochs.tell_steps()
                 self.functional.suspend()
             _innermost.reset(token)
+            self._plain_loss = None
             self._is_watching, self._models, self.functional, self._has_fast_paths, self._looks_at_each = before
 
     @property
@@ -154,6 +158,7 @@ class Session:
             count += 1
             name = f"{base}_{count}"
         self._optimizers[name] = weakref.ref(optimizer)
+        self._plain_loss = None
         self.epochs.optimizers.append(name)
         return name
 
@@ -230,22 +235,26 @@ class Session:
         return name in self._ours and name not in self._taken
 
     def _log(self, name: str, value: Any, step: int) -> str | None:
-        """Record a point of a series of ours; the name that it has got.
+        """Record a point of a series of ours; the name that it has got."""
+        recorded_as = self._name_of_ours(name)
+        if recorded_as is not None:
+            if isinstance(value, torch.Tensor):
+                self.run.log_kept(recorded_as, value, step=step)
+            else:
+                self.run.log_metric(recorded_as, value, step=step)
+            self._ours[recorded_as] = self.run.highest_step(recorded_as)
+        return recorded_as
+
+    def _name_of_ours(self, name: str) -> str | None:
+        """What a series of ours is recorded as; None where the function records it itself.
 
         A series that the function goes on with is from there on its own, and ours gets another name.
         """
         if self._ours.get(name) not in (None, self.run.highest_step(name)):
             self._taken.add(name)
-        if not self.is_ours(name):
-            if name not in self._taken:
-                return None
-            name = f"measured_{name}"
-        if isinstance(value, torch.Tensor):
-            self.run.log_kept(name, value, step=step)
-        else:
-            self.run.log_metric(name, value, step=step)
-        self._ours[name] = self.run.highest_step(name)
-        return name
+        if self.is_ours(name):
+            return name
+        return f"measured_{name}" if name in self._taken else None
 
     # -- what the observers tell ---------------------------------------------------------------------------------------
 
@@ -264,7 +273,8 @@ class Session:
         if not self._is_watching or self.run.is_told_by_callback:
             return
         try:
-            self._place_held()
+            if self._held:
+                self._place_held()
             self.epochs.draw(drawn_in, _rows(batch) or count_samples(batch) or 0)
             self._seen_in_step = None
             if self.functional is not None:
@@ -279,11 +289,29 @@ class Session:
             self.epochs.end_pass(ended)
 
     def loss_computed(self, source: str, function: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
-        """A loss was computed: to be minimised if there is a graph behind it, else for its value alone."""
-        if not self._is_watching or self.run.is_told_by_callback or _innermost.get() not in (self, None):
+        """A loss was computed: to be minimised if there is a graph behind it, else for its value alone.
+
+        That of nearly every step of a training takes a short way: the same as the other, less all that was settled by
+        the last loss of its module. Beside a network nothing of ours is in the caches, so that each question costs half
+        a microsecond, and there are thirty on the other way.
+        """
+        if self.run.is_told_by_callback or _innermost.get() not in (self, None):
             return
         try:
-            self._see_loss(source, function, args, kwargs, output)
+            if (
+                function is self._plain_loss
+                and self.epochs.is_settled
+                and type(output) is torch.Tensor
+                and output.requires_grad
+                and not (output.ndim or kwargs or _is_transformed(output))
+                and (self._models[0] if self._models else function).training
+                and type(first := args[0]) is torch.Tensor
+                and first.ndim
+            ):
+                is_sum = function.reduction == "sum"
+                self.epochs.train_on(source, self._shelf.keep(output), first.size(0), is_sum=is_sum)
+            elif self._is_watching:
+                self._see_loss(source, function, args, kwargs, output)
         except LossNotFinite:
             raise
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
@@ -299,19 +327,24 @@ class Session:
         if not self._is_watching or self.run.is_told_by_callback:
             return
         self._seen_in_step = set() if has_closure else None
+        self._plain_loss = None if has_closure else self._plain_loss
         if self.options.gradient_norm and self._is_recorded(self.epochs.count_of(name)):
             with self._part("gradient norm"):
                 self._see_gradients(name, optimizer)
 
-    def stepped(self, name: str, optimizer: Any) -> None:
-        """An optimizer has stepped."""
+    def stepped(self, name: str, optimizer: Any, *given: Any) -> None:
+        """An optimizer has stepped: after a loss that took the short way, it takes it as well."""
         if not self._is_watching or self.run.is_told_by_callback:
             return
-        self._seen_in_step = None
         try:
-            self.epochs.step(name)
-            self._place_held()
-            self._rates[name] = _rates_of(optimizer)
+            if self._plain_loss is None or not self.epochs.step_on():
+                self._seen_in_step = None
+                self.epochs.step(name)
+                if self._held:
+                    self._place_held()
+            groups = optimizer.param_groups
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            self._rates[name] = rate if type(rate) is float else _rates_of(optimizer)  # a float for nearly every one
         except Exception as error:  # noqa: BLE001 - training goes on whatever happens here
             self.parts.failed("steps", error)
 
@@ -346,16 +379,32 @@ class Session:
             if loss.is_doubtful or len(self.epochs.optimizers) != 1:
                 _mark_when_backward(tensor, loss)
             self.epochs.train(loss)
-            self._place_held()
+            if self._held:
+                self._place_held()
+            self._plain_loss = function if self._is_plain(function, args, loss) else None
         if self.options.stop_on_nan:
             self._require_finite(loss)
         if is_training:
             return
+        self._plain_loss = None
         self._held.append((loss, function, args, kwargs))
         if not self._is_to_wait():
             self._place_held()
         elif self.evaluations is not None:  # by then a loop may have written the next batch into the same buffers
             self._held[-1] = loss, function, tuple(map(_kept, args)), {name: _kept(kwargs[name]) for name in kwargs}
+
+    def _is_plain(self, function: Any, args: tuple[Any, ...], loss: Loss) -> bool:
+        """Whether the next loss of this module may take the short way, since nothing else can change unseen."""
+        return (
+            self._seen_in_step is None
+            and not loss.is_doubtful
+            and not self.options.stop_on_nan
+            and len(self.epochs.optimizers) == 1
+            and len(self._models) <= 1
+            and isinstance(function, torch.nn.Module)
+            and "reduction" in vars(function)
+            and bool(args)
+        )
 
     def _is_to_wait(self) -> bool:
         """Whether only what follows says what the last evaluations are of.
@@ -451,14 +500,21 @@ class Session:
         # where the scoped hook has seen only some losses all of those count
         return not every or step % every == 0 or (self.functional is not None and not self._looks_at_each)
 
-    def _record_step(self, step: Step) -> None:
-        norm = self._norms.pop((step.optimizer, step.number), None)
-        if not self._is_recorded(step.number):
-            return
-        for series, losses in step.losses.items():
-            self._log(f"{series}_step", _mean(losses), step.number)
-        if norm is not None:
-            self.run.log_metric(*norm, step=step.number)
+    def _record_steps(self, steps: Sequence[Step]) -> None:
+        names: dict[str, str | None] = {}  # nothing of the function's own comes between these
+        for step in steps:
+            norm = self._norms.pop((step.optimizer, step.number), None) if self._norms else None
+            if not self._is_recorded(step.number):
+                continue
+            for series, losses in step.losses.items():
+                if series not in names:
+                    names[series] = self._name_of_ours(f"{series}_step")
+                if (name := names[series]) is not None:
+                    self.run.log_kept(name, _mean(losses), step=step.number)
+            if norm is not None:
+                self.run.log_metric(*norm, step=step.number)
+        for name in filter(None, names.values()):
+            self._ours[name] = self.run.highest_step(name)
 
     def _see_gradients(self, name: str, optimizer: Any) -> None:
         norm = gradient_norm(optimizer, scale=getattr(optimizer, "grad_scale", None))  # as a GradScaler leaves it
@@ -503,7 +559,7 @@ class Session:
         if self.run.epoch is not None:
             metrics.pop("epoch_seconds", None)  # the run's own loop measures it
         for name, rates in self._rates.items():
-            for key, rate in rates.items():
+            for key, rate in rates.items() if isinstance(rates, dict) else [("lr", rates)]:
                 metrics[key.replace("lr", f"lr{self._suffix(name)}", 1)] = rate
         self._rates = {}
         if self.evaluations is not None:
@@ -548,9 +604,6 @@ def generators_of(loader: Any) -> list[torch.Generator]:
 
 def _rates_of(optimizer: Any) -> dict[str, Any]:
     """The learning rates of this moment; one that is a tensor may be changed in place."""
-    groups = optimizer.param_groups
-    if len(groups) == 1 and type(rate := groups[0].get("lr")) is float:
-        return {"lr": rate}  # of nearly every optimizer
     rates = learning_rates([optimizer])
     return {key: kept_on_device(rate) if isinstance(rate, torch.Tensor) else rate for key, rate in rates.items()}
 

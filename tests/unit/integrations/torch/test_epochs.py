@@ -24,7 +24,7 @@ class Machine(Epochs):
         self.steps: list[Step] = []
         self.reads = 0
         self.seconds = 0.0
-        super().__init__(self.read, self.told.append, self.steps.append, self.tick)
+        super().__init__(self.read, self.told.append, self.steps.extend, self.tick)
         self.optimizers.extend(optimizers)
 
     def tick(self) -> float:
