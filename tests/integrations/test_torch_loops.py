@@ -1631,6 +1631,8 @@ def changing(model, train_loader, val_loader, criterion, optimizer):
             loss.backward()
             if number != 5:  # accumulation
                 optimizer.step()
+            if number == 4:
+                optimizer.step()  # while only the loss waits that never goes back
         if epoch == 1:
             break
         fit(model, train_loader, val_loader, criterion, optimizer, epochs=1)

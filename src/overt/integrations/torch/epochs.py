@@ -340,8 +340,8 @@ class Epochs:
             self._take_what_waits(is_only=True)
 
     def step_on(self) -> bool:
-        """Step while all is settled, after one loss of :meth:`train_on`; False if it is not so."""
-        if not self.is_settled or len(self._pending) != 1:
+        """Step while all is settled, after one loss and one beyond doubt; False if it is not so."""
+        if not self.is_settled or len(self._pending) != 1 or self._pending[0].is_doubtful:
             return False
         self._last_event = self._now()
         self._let_wait(self._pending.pop())
