@@ -14,9 +14,9 @@ from overt.journal.series import Series
 
 MOST_WAITING = 10_000
 """Points that wait at most: a transfer of as many takes milliseconds."""
-_SHELF = 64
 LONGEST_WAIT_MS = 10_000
 """How long a point waits at most while others come, so that a long epoch can be followed and outlives its process."""
+_PLACES = 64
 
 
 class DeferredPoint(NamedTuple):  # made in a quarter of a frozen dataclass's time, once a step
@@ -57,9 +57,13 @@ class Shelf:
         detached = tensor.detach()
         if not detached.is_cpu:
             return detached.clone()
-        if not self._free or self._free[-1].dtype is not detached.dtype:
-            self._free = list(detached.new_empty(_SHELF).unbind())
-        return self._free.pop().copy_(detached)
+        try:
+            place = self._free.pop()  # another thread may take the last one at any moment
+        except IndexError:
+            place = None
+        if place is None or place.dtype is not detached.dtype:
+            *self._free, place = detached.new_empty(_PLACES).unbind()
+        return place.copy_(detached)
 
 
 def is_due(waiting: Sequence[DeferredPoint]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from overt.delivery import priority
+from overt.delivery.supervisor import CourierProcess, Deliveries
 
 
 @pytest.fixture
@@ -133,3 +134,21 @@ priority.begin()
 print(os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid())
 """
     assert begun(code, process_group=0) == ["19", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no idle processes")
+def test_an_idle_courier_that_somebody_waits_for_is_raised_from_without() -> None:
+    """It cannot do so itself before it has a core."""
+    idle = subprocess.Popen(["sleep", "60"])
+    try:
+        os.sched_setscheduler(idle.pid, os.SCHED_IDLE, os.sched_param(0))
+        courier = CourierProcess(Deliveries(lambda trouble: None), lambda reason: None, log=Path(os.devnull))
+        courier.pid = courier._unreaped = idle.pid
+        if not priority.raise_to_normal(idle.pid):
+            pytest.skip("to be normal again takes privileges")
+        os.sched_setscheduler(idle.pid, os.SCHED_IDLE, os.sched_param(0))
+        courier.help_to_a_core(since=priority.CoreTime(0.0, 0.0))
+        assert os.sched_getscheduler(idle.pid) == os.SCHED_OTHER
+    finally:
+        idle.kill()
+        idle.wait()

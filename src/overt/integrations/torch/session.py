@@ -305,6 +305,7 @@ class Session:
                 and output.requires_grad
                 and not (output.ndim or kwargs or _is_transformed(output))
                 and (self._models[0] if self._models else function).training
+                and args
                 and type(first := args[0]) is torch.Tensor
                 and first.ndim
             ):
